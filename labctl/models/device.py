@@ -37,12 +37,18 @@ class DeviceModel(Protocol):
     def waveform(
         self, t: ArrayLike, v_bl: ArrayLike, v_sl: ArrayLike, v_wl: ArrayLike, cells: Cells = None
     ) -> FloatArray:
-        """Apply sampled voltages, each (len(t),) or (len(t), cells), held from t[i] to t[i+1]; return (len(t), cells) A."""
+        """Apply sampled voltages, held from t[i] to t[i+1]; return the currents, (len(t), cells), in A.
+
+        Each voltage is a scalar, (len(t),) or (len(t), cells).
+        """
 
     def read(
         self, v_bl: ArrayLike, v_sl: ArrayLike, v_wl: ArrayLike, bandwidth: float, cells: Cells = None
     ) -> FloatArray:
-        """Measure each selected cell's current (A) with the noise of `bandwidth` (Hz); the stored state does not move."""
+        """Measure each selected cell's current (A) with the noise of `bandwidth` (Hz).
+
+        The stored state does not move.
+        """
 
     def wait(self, seconds: float, temperature: float | None = None) -> None:
         """Let time pass without bias: relaxation, retention, RTN; `temperature` in kelvin (None: the model's own)."""
