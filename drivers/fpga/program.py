@@ -246,9 +246,12 @@ def disassemble(code: bytes) -> dict[int, tuple[Instruction, int]]:
         listing[at] = (cls.decode(code[at + 1 : end]), end)
         at = end
     for offset, (item, following) in listing.items():
-        target = getattr(item, "target", following if not isinstance(item, End) else 0)
-        if target not in listing:
-            raise WireError(f"byte {offset}: {type(item).__name__} leads to byte {target}, where no instruction begins")
+        ways = {following} if not isinstance(item, End) else set()
+        for way in sorted(ways | ({item.target} if isinstance(item, Branch | Loop) else set())):
+            if way not in listing:
+                raise WireError(
+                    f"byte {offset}: {type(item).__name__} leads to byte {way}, where no instruction begins"
+                )
         if getattr(item, "register", 0) >= REGISTERS:
             raise WireError(f"byte {offset}: there is no register {item.register}")  # type: ignore[attr-defined]
         if isinstance(item, Branch) and item.condition not in set(Condition):

@@ -48,7 +48,7 @@ from drivers.fpga.messages import (
     Status,
     TestResult,
 )
-from drivers.fpga.program import RECORD, disassemble
+from drivers.fpga.program import disassemble
 from labctl.wire.frame import VERSION, BadFrame, Frame, FrameDecoder
 from labctl.wire.message import Message, WireError
 
