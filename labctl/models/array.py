@@ -1,0 +1,263 @@
+"""A 1T1R array: cells of any device model on word, bit and source lines, with line resistance and floating lines.
+
+Word lines (gates) and source lines run along the rows, bit lines along the columns. A bit line is driven beside row 0,
+a source line beside column 0; one segment lies between a driver and the first cell. Word lines carry no direct current
+and have no drop. The potentials of floating lines and of resistive lines are one nodal problem with the cells' present
+I–V curves (Chua and Lin, Computer-Aided Analysis of Electronic Circuits, 1975, ch. 5: Newton on Kirchhoff's current
+law); a node between two cells that are off is a plain series resistance and is left out.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from labctl.errors import UsageError
+from labctl.models.array_network import Network, solve
+from labctl.models.device import Cells, DeviceModel, FloatArray
+
+DOSES = ("pulses", "reads", "half_selects")
+FULL_SELECT = 2 / 3  # V/2 and V/3 schemes leave at most half of the voltage on cells that are not meant
+_CACHED_PLANS, _CACHED_CELLS = 128, 4096
+
+
+@dataclass(slots=True)
+class _Plan:
+    """One pattern of line voltages, decoded: the cells it touches and what they see (nan: a floating line)."""
+
+    cells: NDArray[np.intp]
+    device_cells: Cells
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    v_bl: FloatArray
+    v_sl: FloatArray
+    v_wl: FloatArray
+    network: Network | None
+    full: NDArray[np.intp]
+    half: NDArray[np.intp]
+
+
+class Array1T1R:
+    """Cells of any `DeviceModel` on word lines (gates, along rows), source lines (rows) and bit lines (columns).
+
+    device: the cells, of shape (rows, columns). Its `read` at bandwidth 0 must be free of measurement noise.
+    line_resistance: ohm a segment, of bit and source lines, or a pair (bit line, source line).
+    gate_off: a word line at or below this voltage (V) turns its row off. At the default of 0.2 V a transistor with a
+        threshold of 0.52 V and n = 1.3 carries below 1e-4 of its specific current. ``-math.inf`` turns no row off:
+        a passive crossbar of two-terminal devices.
+    substeps: where line drops or floating lines couple the cells, a hold is cut at the times (k/substeps)² of its
+        length (a filament switches early in its pulse), and the potentials are solved anew at each cut.
+
+    `doses` counts per cell, for its life: pulses, reads, and half_selects (holds in which the cell saw less than 2/3 of
+    the largest cell voltage). A cell whose gate is off is neither moved nor counted: the transistor takes the voltage.
+
+    Every method refuses bad input with `UsageError` and then leaves the state as it was.
+    """
+
+    def __init__(
+        self,
+        device: DeviceModel,
+        *,
+        line_resistance: float | tuple[float, float] = 0.0,
+        gate_off: float = 0.2,
+        substeps: int = 4,
+    ) -> None:
+        if len(device.shape) != 2 or 0 in device.shape:
+            raise UsageError(
+                f"a device of shape {device.shape} is no array; give it rows and columns, such as (64, 64)"
+            )
+        pair = line_resistance if isinstance(line_resistance, tuple) else (line_resistance, line_resistance)
+        if len(pair) != 2 or not all(math.isfinite(r) and r >= 0 for r in pair):
+            raise UsageError(f"line_resistance = {line_resistance} Ω a segment must be finite and not negative")
+        if math.isnan(gate_off) or gate_off == math.inf:
+            raise UsageError(f"gate_off = {gate_off} V is no threshold; give a voltage, or -inf for a passive crossbar")
+        if substeps < 1:
+            raise UsageError(f"substeps = {substeps} must be at least 1")
+        self.device = device
+        self.rows, self.columns = device.shape
+        self._r_bl, self._r_sl = float(pair[0]), float(pair[1])
+        self._gate_off = gate_off
+        self._fractions = [float(f) for f in np.diff((np.arange(substeps + 1) / substeps) ** 2)]
+        self._counts = np.zeros((len(DOSES), self.rows * self.columns), np.int64)
+        self._plans: dict[bytes, _Plan | None] = {}
+        self._owed = 0.0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return self.rows, self.columns
+
+    @property
+    def doses(self) -> dict[str, NDArray[np.int64]]:
+        """Counts per cell since the chip was made: pulses, reads, half_selects, each (rows, columns); copies."""
+        return {name: row.reshape(self.shape).copy() for name, row in zip(DOSES, self._counts, strict=True)}
+
+    def hold(self, wl: ArrayLike, bl: ArrayLike, sl: ArrayLike, seconds: float) -> tuple[FloatArray, FloatArray]:
+        """Hold the line voltages for `seconds`; return the driver currents at the end, per bit line and source line.
+
+        wl, sl: (rows,), bl: (columns,), absolute volts; nan floats a line (a floating gate counts as discharged, 0 V).
+        Currents (A) count into the array, from the bit lines' drivers and from the source lines' drivers; a floating
+        line has none. `seconds` = 0 tells the present currents and moves nothing. A line that floats together with
+        everything it is joined to is taken to be at 0 V.
+
+        Raises `MeasurementError` when the potentials cannot be solved.
+        """
+        if not (math.isfinite(seconds) and seconds >= 0):
+            raise UsageError(f"seconds = {seconds} s must be finite and not negative")
+        plan = self._plan(wl, bl, sl)
+        if plan is None:
+            if seconds:
+                self.wait(seconds)
+            return np.zeros(self.columns), np.zeros(self.rows)
+        v_bl, v_sl, full, half = plan.v_bl, plan.v_sl, plan.full, plan.half
+        if plan.network is not None or not seconds:
+            v_bl, v_sl = self._potentials(plan)
+        if not seconds:
+            return self._per_line(plan, self.device.read(v_bl, v_sl, plan.v_wl, 0.0, plan.device_cells))
+        if plan.network is None:
+            current = self.device.pulse(v_bl, v_sl, plan.v_wl, seconds, plan.device_cells)
+        else:
+            full, half = _split(plan.cells, v_bl - v_sl)
+            for fraction in self._fractions:
+                self.device.pulse(v_bl, v_sl, plan.v_wl, seconds * fraction, plan.device_cells)
+                v_bl, v_sl = self._potentials(plan, (v_bl, v_sl))
+            current = self.device.read(v_bl, v_sl, plan.v_wl, 0.0, plan.device_cells)
+        self._counts[0, full] += 1
+        if half.size:
+            self._counts[2, half] += 1
+        if plan.device_cells is not None:
+            self._owed += seconds
+        return self._per_line(plan, current)
+
+    def read(self, wl: ArrayLike, bl: ArrayLike, sl: ArrayLike, bandwidth: float) -> tuple[FloatArray, FloatArray]:
+        """Measure the driver currents as `hold` counts them, with the cells' noise in `bandwidth` (Hz).
+
+        The stored state does not move; the cells' noise is added at the potentials of the noise-free array.
+        """
+        if not (math.isfinite(bandwidth) and bandwidth >= 0):
+            raise UsageError(f"bandwidth = {bandwidth} Hz must be finite and not negative")
+        plan = self._plan(wl, bl, sl)
+        if plan is None:
+            return np.zeros(self.columns), np.zeros(self.rows)
+        v_bl, v_sl = self._potentials(plan)
+        current = self.device.read(v_bl, v_sl, plan.v_wl, bandwidth, plan.device_cells)
+        self._counts[1, plan.cells] += 1
+        return self._per_line(plan, current)
+
+    def wait(self, seconds: float, temperature: float | None = None) -> None:
+        """Let time pass without bias (see `DeviceModel.wait`); `temperature` in kelvin.
+
+        The time that cells spent while others were pulsed is caught up here. `DeviceModel.wait` takes all cells at
+        once, so a cell that was pulsed meanwhile ages by the widths of its own pulses twice.
+        """
+        if not (math.isfinite(seconds) and seconds >= 0):
+            raise UsageError(f"seconds = {seconds} s must be finite and not negative")
+        self.device.wait(seconds + self._owed, temperature)
+        self._owed = 0.0
+
+    def potentials(self, wl: ArrayLike, bl: ArrayLike, sl: ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """Bit and source line potentials at the cells that carry current, each (rows, columns), V; nan elsewhere."""
+        maps = np.full((2, self.rows * self.columns), np.nan)
+        if (plan := self._plan(wl, bl, sl)) is not None:
+            maps[0, plan.cells], maps[1, plan.cells] = self._potentials(plan)
+        return maps[0].reshape(self.shape), maps[1].reshape(self.shape)
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """Everything that `restore` needs: the device's arrays (``device.`` before each name) and the doses."""
+        state: dict[str, NDArray[np.generic]] = {f"device.{k}": v for k, v in self.device.state().items()}
+        state["array.doses"] = self._counts.copy()
+        state["array.owed"] = np.array(self._owed)
+        return state
+
+    def restore(self, state: dict[str, NDArray[np.generic]]) -> None:
+        """Take back what `state` gave; raises `UsageError` for another model, shape or version."""
+        try:
+            counts, owed = np.asarray(state["array.doses"]), float(np.asarray(state["array.owed"], np.float64))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"this is no state of an array ({error}); give what Array1T1R.state() returned") from None
+        if counts.shape != self._counts.shape or counts.dtype != np.int64:
+            raise UsageError(
+                f"the state has doses of shape {counts.shape}, {counts.dtype}; this array of"
+                f" {self.rows} × {self.columns} needs {self._counts.shape}, int64"
+            )
+        self.device.restore({k.removeprefix("device."): v for k, v in state.items() if k.startswith("device.")})
+        self._counts, self._owed = counts.copy(), owed
+
+    def _per_line(self, plan: _Plan, current: FloatArray) -> tuple[FloatArray, FloatArray]:
+        i_bl = np.bincount(plan.columns, current, self.columns).astype(np.float64, copy=False)
+        i_sl = -np.bincount(plan.rows, current, self.rows).astype(np.float64, copy=False)
+        if plan.network is not None:  # what noise leaves on a floating line is no driver's current
+            i_bl[plan.network.floating_columns] = 0.0
+            i_sl[plan.network.floating_rows] = 0.0
+        return i_bl, i_sl
+
+    def _potentials(
+        self, plan: _Plan, guess: tuple[FloatArray, FloatArray] | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        if plan.network is None:
+            return plan.v_bl, plan.v_sl
+
+        def current(v_bl: FloatArray, v_sl: FloatArray) -> FloatArray:
+            return self.device.read(v_bl, v_sl, plan.v_wl, 0.0, plan.device_cells)
+
+        return solve(plan.network, current, guess)
+
+    def _plan(self, wl: ArrayLike, bl: ArrayLike, sl: ArrayLike) -> _Plan | None:
+        """The decoded pattern; None when no cell can carry a current."""
+        wl, bl, sl = np.asarray(wl, np.float64), np.asarray(bl, np.float64), np.asarray(sl, np.float64)
+        for name, volts, n in (("wl", wl, self.rows), ("bl", bl, self.columns), ("sl", sl, self.rows)):
+            if volts.shape != (n,):
+                raise UsageError(f"{name} has shape {volts.shape}; this array needs ({n},), one voltage a line")
+        levels = np.concatenate((wl, bl, sl))
+        key = levels.tobytes()
+        if key in self._plans:
+            return self._plans[key]
+        if np.isinf(levels).any():
+            raise UsageError("a line has an infinite voltage; give volts, or nan for a floating line")
+        plan = self._decode(wl, bl, sl)
+        if plan is None or plan.cells.size <= _CACHED_CELLS:
+            if len(self._plans) >= _CACHED_PLANS:
+                self._plans.clear()
+            self._plans[key] = plan
+        return plan
+
+    def _decode(self, wl: FloatArray, bl: FloatArray, sl: FloatArray) -> _Plan | None:
+        if self._gate_off < 0:
+            wl = np.nan_to_num(wl)
+        on = np.flatnonzero(wl > self._gate_off)
+        across = bl - sl[on, None]
+        if not (resistive := self._r_bl > 0 or self._r_sl > 0):
+            active = across != 0  # true where a line floats
+        else:  # drops put a voltage on cells between lines that are driven alike
+            active = np.full(across.shape, bool((across != 0).any()))
+        floating = np.isnan(across)
+        if any_floating := bool(floating.any()):
+            free_columns, free_rows = np.isnan(bl), np.isnan(sl[on])
+            # a floating line with one way out carries nothing, and so neither does that way
+            while True:
+                lone = (free_columns & (active.sum(0) == 1)) | (free_rows & (active.sum(1) == 1))[:, None]
+                if not (lone & active).any():
+                    break
+                active &= ~lone
+        at, columns = np.nonzero(active)
+        if not at.size:
+            return None
+        rows = on[at]
+        cells = rows * self.columns + columns
+        v_bl, v_sl = bl[columns], sl[rows]
+        network = None
+        if resistive or (any_floating and bool(floating[active].any())):
+            network = Network.build(rows, columns, v_bl, v_sl, self._r_bl, self._r_sl)
+        full, half = _split(cells, across[active]) if network is None else (cells[:0], cells[:0])
+        whole = cells.size == self.rows * self.columns
+        return _Plan(cells, None if whole else cells, rows, columns, v_bl, v_sl, wl[rows], network, full, half)
+
+
+def _split(cells: NDArray[np.intp], across: FloatArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Cells that see the (nearly) full voltage of this pattern, and those that see part of it."""
+    if cells.size == 1:
+        return cells, cells[:0]
+    size = np.abs(across)
+    full = size > FULL_SELECT * size.max()
+    return cells[full], cells[~full & (size > 0)]
