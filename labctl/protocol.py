@@ -14,7 +14,7 @@ import importlib
 import importlib.metadata
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import UnionType
@@ -180,8 +180,9 @@ class Protocol:
         self.total = total
         self.plot = plot
 
-    def __call__(self, bench: Any, **parameters: object) -> Iterator[Any]:
-        return self.function(bench, **self.check(parameters))
+    def __call__(self, bench: Any, **parameters: object) -> Generator[Any, None, None]:
+        rows: Generator[Any, None, None] = self.function(bench, **self.check(parameters))  # type: ignore[assignment]
+        return rows
 
     @property
     def doc(self) -> str:

@@ -76,7 +76,7 @@ def test_limits_are_checked_before_anything_is_sent() -> None:
             bench.inject(0, 1e-6)
         with pytest.raises(UsageError, match="no bias 'v_nonsense'"), bench.powered(v_nonsense=1.0):
             pass
-        with pytest.raises(LimitError, match="VDD = 5 V is beyond 3.6 V"), bench.powered(v_dd=5.0):
+        with pytest.raises(LimitError, match=r"VDD = 5 V is beyond 3\.6 V"), bench.powered(v_dd=5.0):
             pass
 
 

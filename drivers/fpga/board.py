@@ -1,7 +1,7 @@
 """Driver of the FPGA board: typed requests over a `FrameLink`, in volts, amperes and seconds."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -158,7 +158,7 @@ class Board:
 
     def run(
         self, program: Sequence[Instruction], check_abort: Callable[[], None] = lambda: None
-    ) -> Iterator[NDArray[np.void]]:
+    ) -> Generator[NDArray[np.void], None, None]:
         """Run a program; yield its records in blocks of dtype `RECORD` as they come.
 
         check_abort is called between fetches; when it raises, the board is aborted first. The same happens when the

@@ -63,7 +63,7 @@ A record has {program.RECORD.itemsize} bytes: tick u64, value i32, aux u32, tag 
 |---|---|---|---|
 | SAMPLE | 1 | code; current = code·gain + offset of its range | range |
 | VALUE | 2 | operand of Emit | 0 |
-| COUNT | 3 | spikes counted while the gate was open | counter |
+| COUNT | 3 | spikes counted (Count: within its gate; Tally: since power-on, modulo 2^31) | counter |
 | PULSE | 4 | width in ticks | level code |
 """
 
@@ -81,8 +81,8 @@ def document() -> str:
     items = {field.wire.item for cls in (*replies, *messages.REQUESTS.values()) for field in cls.fields()} - {None}
     for cls in sorted(replies | items, key=lambda cls: cls.__name__):  # type: ignore[union-attr]
         assert cls is not None
-        kind = f"0x{messages.Error.TYPE:02x} " if cls is messages.Error else ""
-        parts.append(_message(f"{kind}{cls.__name__}", cls))
+        frame = f"0x{messages.Error.TYPE:02x} " if cls is messages.Error else ""
+        parts.append(_message(f"{frame}{cls.__name__}", cls))
     parts.append("## Numbers with names\n")
     for enum in (
         messages.LineKind, messages.Source, messages.State, messages.ErrorCode, messages.Capability,

@@ -32,6 +32,7 @@ from drivers.fpga.program import (
     SampleFlag,
     Set,
     Stamp,
+    Tally,
     Trigger,
 )
 
@@ -204,6 +205,11 @@ class Machine:
     def _record(self, kind: Kind, value: int, aux: int, tag: int, flags: int = 0) -> None:
         self.records.append(np.array((self.tick, value, aux, tag, kind, flags), RECORD).tobytes())
 
+    def _keep_counts(self, counts: NDArray[np.int64], mask: int, tag: int) -> None:
+        for counter in range(COUNTERS):
+            if mask >> counter & 1:
+                self._record(Kind.COUNT, int(counts[counter]), counter, tag)
+
     def run(self, listing: dict[int, tuple[Instruction, int]]) -> Iterator[int]:
         """Execute a program; yields the cost of each step, so that the caller decides how far it goes."""
         self._register = [0] * REGISTERS
@@ -250,9 +256,9 @@ class Machine:
                 case Count():
                     before = self.counts.copy()
                     yield from self._wait(self._time(item.gate))
-                    for counter in range(COUNTERS):
-                        if item.mask >> counter & 1:
-                            self._record(Kind.COUNT, int(self.counts[counter] - before[counter]), counter, item.tag)
+                    self._keep_counts(self.counts - before, item.mask, item.tag)
+                case Tally():
+                    self._keep_counts(self.counts % 2**31, item.mask, item.tag)
                 case Stamp():
                     self.stamped = item.mask
                 case End():

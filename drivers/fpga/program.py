@@ -32,7 +32,7 @@ class Kind(IntEnum):
 
     SAMPLE = 1  # (code, range); flags: SampleFlag
     VALUE = 2  # (operand of EMIT, 0)
-    COUNT = 3  # (spikes counted, counter); the gate's length is in the program
+    COUNT = 3  # (spikes counted, counter); COUNT: within its gate, TALLY: since power-on
     PULSE = 4  # (width in ticks, level code); one record a pulse where asked
 
 
@@ -215,6 +215,16 @@ class Stamp(Instruction):
 
 
 @dataclass(frozen=True)
+class Tally(Instruction):
+    """Keep one COUNT record for each counter in `mask`: its spikes since power-on, modulo 2^31. The difference of two
+    tallies counts over any stretch of a program."""
+
+    OPCODE = 0x10
+    mask: A[int, U32, Q("", meaning="bit k: counter k")]
+    tag: A[int, U16]
+
+
+@dataclass(frozen=True)
 class End(Instruction):
     """The program is done; outputs stay as they are."""
 
@@ -224,7 +234,7 @@ class End(Instruction):
 INSTRUCTIONS: dict[int, type[Instruction]] = {
     item.OPCODE: item
     for item in (
-        Dac, Connect, Commit, Delay, Pulse, Read, Set, Add, Branch, Loop, Emit, Trigger, Count, Stamp, End,
+        Dac, Connect, Commit, Delay, Pulse, Read, Set, Add, Branch, Loop, Emit, Trigger, Count, Stamp, Tally, End,
     )
 }  # fmt: skip
 

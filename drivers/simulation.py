@@ -1,0 +1,142 @@
+"""The simulated bench: board firmware and oscilloscope on the two sides of one simulated chip."""
+
+import threading
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.fpga.messages import TICK, LineKind, Source
+from drivers.fpga.sim import SimBoard
+from drivers.scope.sim import SimScope
+from drivers.serve import Server, serve
+from labctl.errors import StationError, UsageError
+from labctl.models.array import Array1T1R
+from labctl.models.chip import Chip
+from labctl.models.filament import FilamentArray
+from labctl.station import Station
+from labctl.transport import Transport, open_transport
+from labctl.transport.loop import LoopTransport
+
+SETTINGS = {"formed": (bool, True), "mismatch": (float, 0.0), "temperature": (float, 300.0), "pace": (str, "virtual")}
+"""What [simulation] in a station file may say, with type and default."""
+
+
+class ChipPlant:
+    """The chip in its socket: converters on its pins, the line matrix on its array."""
+
+    def __init__(self, chip: Chip, station: Station) -> None:
+        self._chip = chip
+        self._pins = {pin: channel for pin, channel in station.converters.items() if pin in chip.pins}
+        self._present: dict[str, float] = {}
+        self.trigger_times: list[float] = []
+
+    def drive(self, volts: NDArray[np.float64], lines: dict[LineKind, NDArray[np.intp]]) -> None:
+        for pin, channel in self._pins.items():
+            level = float(volts[channel])
+            if self._present.get(pin) != level:
+                self._chip.drive(pin, level)
+                self._present[pin] = level
+        level_of = np.concatenate([np.zeros(int(Source.DAC)), volts])
+        level_of[Source.FLOAT] = np.nan  # ground and sense (a virtual ground) are at 0 V
+        self._chip.lines(*(level_of[lines[kind]] for kind in (LineKind.WL, LineKind.BL, LineKind.SL)))
+
+    def advance(self, ticks: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        spikes = self._chip.advance(ticks * TICK)
+        return np.minimum((spikes.t / TICK).astype(np.int64), ticks - 1), spikes.neuron.astype(np.uint8)
+
+    def current(self, kind: LineKind, line: int, bandwidth: float) -> float:
+        # the chip counts current into the line; the amplifier sees what comes out of it
+        return -self._chip.read_current(kind.name.lower(), line, bandwidth)  # type: ignore[arg-type]
+
+    def trigger(self, tick: int) -> None:
+        self.trigger_times.append(self._chip.time)
+
+
+class Simulation:
+    """One simulated chip with a simulated board and scope around it. Raises `StationError` for unknown settings."""
+
+    def __init__(self, station: Station, seed: int = 0) -> None:
+        settings = {name: default for name, (_, default) in SETTINGS.items()}
+        for name, value in station.simulation.items():
+            if name not in SETTINGS:
+                raise StationError(
+                    f"station {station.name}: simulation.{name} is not known; there are {', '.join(SETTINGS)}"
+                )
+            kind = SETTINGS[name][0]
+            if kind is float and isinstance(value, int):
+                value = float(value)
+            if not isinstance(value, kind):
+                raise StationError(
+                    f"station {station.name}: simulation.{name} = {value!r} is not of type {kind.__name__}"
+                )
+            settings[name] = value
+        if settings["pace"] not in ("virtual", "real"):
+            raise StationError(f"station {station.name}: simulation.pace is {settings['pace']!r}, not virtual or real")
+        wiring = station.chip
+        self.chip = Chip(
+            rows=wiring.rows,
+            columns=wiring.columns,
+            r_syn=np.array(wiring.r_syn),
+            array=Array1T1R(
+                FilamentArray(
+                    (wiring.rows, wiring.columns),
+                    seed=seed,
+                    formed=settings["formed"],
+                    temperature=settings["temperature"],
+                )
+            ),
+            mismatch=settings["mismatch"],
+            seed=seed,
+            temperature=settings["temperature"],
+        )
+        self._station = station
+        self._servers: list[Server] = []
+        # one lock for everything that touches the chip: board and scope may be served to different clients at once
+        self._lock = threading.RLock()
+        plant = ChipPlant(self.chip, station)
+        self.board = SimBoard(
+            plant,
+            word_lines=wiring.rows,
+            bit_lines=wiring.columns,
+            pace=settings["pace"],  # type: ignore[arg-type]
+            serial=f"SIM-{seed}",
+        )
+        probes = {channel: (node, station.attenuation.get(channel, 1.0)) for channel, node in station.probes.items()}
+        self.scope = SimScope(self.chip, probes, plant.trigger_times, seed=seed)
+
+    def board_transport(self) -> Transport:
+        """The wire to the board, in this process."""
+        return LoopTransport(self.board)
+
+    def scope_transport(self) -> Transport:
+        """The wire to the scope: PyVISA and a loopback socket (link "sim"), or in this process (link "loop")."""
+        if self._station.scope == "loop":
+            return LoopTransport(self.scope, "loop")
+        server = serve(self.scope, "tcp://127.0.0.1:0", self._lock)
+        self._servers.append(server)
+        host, port = server.address.removeprefix("tcp://").rsplit(":", 1)
+        return open_transport(f"TCPIP::{host}::{port}::SOCKET")
+
+    def serve(self, board: str | None, scope: str | None) -> dict[str, str]:
+        """Serve the instruments to other programs; return instrument → address as a station file writes it."""
+        found = {}
+        if board:
+            self._servers.append(serve(self.board, board, self._lock))
+            found["board"] = self._servers[-1].address
+        if scope:
+            dialect, _, address = scope.partition(":")
+            if dialect != self._station.dialect:
+                raise UsageError(f"the simulated scope speaks {self._station.dialect}, not {dialect!r}")
+            self._servers.append(serve(self.scope, address, self._lock))
+            found["scope"] = self._servers[-1].address
+        return found
+
+    def wait(self) -> None:
+        """Until Ctrl-C."""
+        threading.Event().wait()
+
+    def close(self) -> None:
+        """Stop serving."""
+        for server in self._servers:
+            server.stop()
+        self._servers.clear()

@@ -1,0 +1,363 @@
+"""The command line: `labctl`. Every option of `labctl run` is made from the protocol's own declaration."""
+
+import argparse
+import json
+import math
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import labctl
+from labctl.abort import AbortSignal
+from labctl.errors import LabctlError, UsageError
+from labctl.protocol import Protocol, discover, find
+from labctl.quantity import Q, si
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code: 0 done, 1 failed, 2 wrong use, 3 bench, 130 aborted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        options = _parser().parse_args(arguments)
+        return int(options.act(options) or 0)
+    except LabctlError as error:
+        if debug:
+            raise
+        print(f"labctl: {error}", file=sys.stderr)
+        for note in getattr(error, "__notes__", ()):
+            print(f"labctl: {note}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("labctl: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `labctl show … | head`
+        sys.stderr.close()
+        return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line."""
+
+    def error(self, message: str) -> Any:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="labctl",
+        description="Measure memristor-and-neuron chips: run protocols, look at recordings, re-execute them.",
+        epilog="Exit codes: 0 done, 1 failed or differs, 2 wrong use, 3 bench failed, 130 aborted. --debug: traceback.",
+    )
+    parser.add_argument("--version", action="version", version=f"labctl {labctl.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+
+    def command(
+        name: str, act: Callable[[argparse.Namespace], int | None], text: str, **more: Any
+    ) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", **more)
+        sub.set_defaults(act=act)
+        return sub
+
+    listing = command("protocols", _protocols, "list what can be run, with parameters, units, limits and columns")
+    listing.add_argument("name", nargs="?", help="only this protocol")
+    listing.add_argument("--json", action="store_true", help="for programs")
+
+    running = command("run", _run, "run a protocol and record it", add_help=False)
+    running.add_argument("name", nargs="?", help="protocol, or FILE.py:NAME")
+    running.add_argument("rest", nargs=argparse.REMAINDER)
+
+    showing = command("show", _show, "show what is in a recorded file")
+    showing.add_argument("file", type=Path)
+    showing.add_argument("--json", action="store_true", help="for programs")
+    showing.add_argument("--rows", type=int, default=8, help="first rows to show of each table (default 8)")
+
+    replaying = command("replay", _replay, "re-execute a recorded run against its recorded transactions")
+    replaying.add_argument("file", type=Path)
+    replaying.add_argument(
+        "--verify", action="store_true", required=True, help="exit 0 when identical, 1 at the first difference"
+    )
+
+    recovering = command("recover", _recover, "rebuild the file of a run that was killed, from its journal")
+    recovering.add_argument("file", type=Path)
+
+    plotting = command("plot", _plot, "draw a recorded run as a PNG")
+    plotting.add_argument("file", type=Path)
+    plotting.add_argument("-o", "--output", type=Path, help="default: the file's name with .png")
+
+    bench = command("bench", _bench_check, "look after the bench")
+    bench.add_argument("what", choices=["check"], help="identities, firmware, calibration, limits, self-test")
+    bench.add_argument("--bench", default="sim", help="built-in station or FILE.toml (default sim)")
+
+    serving = command("sim", _sim, "serve the simulated bench to other programs")
+    serving.add_argument("--bench", default="sim", help="station that describes the simulated chip (default sim)")
+    serving.add_argument("--seed", type=int, default=0, help="of the simulated chip (default 0)")
+    serving.add_argument("--board", metavar="ADDRESS", help="tcp://host:port (port 0: any) or pty")
+    serving.add_argument(
+        "--scope", metavar="DIALECT:ADDRESS", help="for instance keysight-infiniivision:tcp://127.0.0.1:5025"
+    )
+    return parser
+
+
+# labctl run ------------------------------------------------------------------------------------------------------
+
+
+def _run_parser(protocol: Protocol) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=f"labctl run {protocol.name}",
+        description=protocol.doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Numbers take SI prefixes (10u, 50m); lists take commas and ranges start:stop:step, both ends included.",
+    )
+    parser.add_argument("--bench", default="sim", help="built-in station or FILE.toml (default sim)")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random; recorded (default 0)")
+    parser.add_argument("--out", type=Path, metavar="DIR|FILE.h5", help="default: a new file in this folder")
+    parser.add_argument("--comment", default="", help="kept in the file")
+    parser.add_argument("--tag", action="append", default=[], help="kept in the file; may be repeated")
+    group = parser.add_argument_group("parameters")
+    for parameter in protocol.parameters.values():
+        group.add_argument(
+            f"--{parameter.name.replace('_', '-')}",
+            dest=f"p_{parameter.name}",
+            metavar=parameter.q.unit or parameter.kind.__name__.upper(),
+            help=f"{parameter.help()} (default {parameter.show(parameter.default)})".replace("%", "%%"),
+        )
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.name in (None, "-h", "--help"):
+        print("usage: labctl run NAME [--bench sim|FILE.toml] [--seed N] [--out DIR|FILE.h5] [--PARAM VALUE …]\n")
+        print("labctl run NAME --help shows the parameters of:")
+        _print_list(list(discover().values()))
+        return 0 if options.name else 2
+    protocol = find(options.name)
+    given = _run_parser(protocol).parse_args(options.rest)
+    texts = {name: getattr(given, f"p_{name}") for name in protocol.parameters}
+    values: dict[str, Any] = {n: protocol.parameters[n].parse(text) for n, text in texts.items() if text is not None}
+    values = protocol.check(values)
+    abort = AbortSignal()
+
+    def on_interrupt(signum: int, frame: object) -> None:
+        if abort.is_set:  # asked twice: do not wait for the board
+            raise KeyboardInterrupt
+        abort.set()
+
+    with labctl.open_bench(given.bench, seed=given.seed) as bench, _progress(protocol, values) as watch:
+        before = signal.signal(signal.SIGINT, on_interrupt)
+        try:
+            run = labctl.run(
+                protocol,
+                bench,
+                out=given.out,
+                comment=given.comment,
+                tags=given.tag,
+                abort=abort,
+                watch=watch,
+                **values,
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
+    print(run.path)
+    return 0
+
+
+class _progress:
+    """A progress bar on standard error while a run goes on; none where nobody looks."""
+
+    def __init__(self, protocol: Protocol, values: dict[str, Any]) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        console = Console(stderr=True)
+        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._task = self._bar.add_task(protocol.name, total=protocol.expected_rows(values))
+
+    def __enter__(self) -> Callable[[Any, int], None]:
+        self._bar.start()
+        return lambda item, rows: self._bar.update(self._task, completed=rows)
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.stop()
+
+
+# labctl protocols, show --------------------------------------------------------------------------------------------
+
+
+def _protocols(options: argparse.Namespace) -> None:
+    chosen = [find(options.name)] if options.name else list(discover().values())
+    if options.json:
+        print(json.dumps([_as_json(protocol) for protocol in chosen], indent=2, ensure_ascii=False))
+    elif options.name:
+        print(_run_parser(chosen[0]).format_help())
+        for table in chosen[0].tables:
+            print(f"table {table.name}:")
+            for column in table.columns:
+                print(f"  {column.name:<12} {column.q.unit or '–':<6} {column.q.meaning}")
+    else:
+        _print_list(chosen)
+        print("\nlabctl protocols NAME shows one whole; labctl run NAME runs it.")
+
+
+def _print_list(protocols: list[Protocol]) -> None:
+    width = max(len(protocol.name) for protocol in protocols)
+    for protocol in protocols:
+        print(f"  {protocol.name:<{width}}  {protocol.doc.splitlines()[0]}")
+
+
+def _as_json(protocol: Protocol) -> dict[str, Any]:
+    def quantity(q: Q) -> dict[str, Any]:
+        limits = {"low": q.low, "high": q.high}
+        return {"unit": q.unit, "meaning": q.meaning, **{k: v for k, v in limits.items() if math.isfinite(v)}}
+
+    return {
+        "name": protocol.name,
+        "doc": protocol.doc,
+        "parameters": {
+            p.name: {
+                "type": p.kind.__name__,
+                "list": p.many,
+                "default": list(p.default) if isinstance(p.default, tuple) else p.default,
+                **({"choices": list(p.choices)} if p.choices else {}),
+                **quantity(p.q),
+            }
+            for p in protocol.parameters.values()
+        },
+        "tables": {
+            table.name: {column.name: {"type": column.kind.__name__, **quantity(column.q)} for column in table.columns}
+            for table in protocol.tables
+        },
+    }
+
+
+def _show(options: argparse.Namespace) -> None:
+    run = labctl.load(options.file)
+    tables = {name: run.table(name) for name in run.tables}
+    counts = {name: len(next(iter(columns.values()))) for name, columns in tables.items()}
+    traces = {name: run.trace_count(name) for name in run.traces}
+    header = run.header
+    if options.json:
+        first = {
+            name: {column: _plain(values[: options.rows]) for column, values in columns.items()}
+            for name, columns in tables.items()
+        }
+        print(
+            json.dumps(
+                {
+                    "file": str(run.path), "status": run.status, "protocol": run.protocol, "params": run.params,
+                    "param_units": header["param_units"], "seed": header["seed"], "created": header["created"],
+                    "station": header["station"]["name"], "comment": run.comment, "tags": run.tags,
+                    "tables": {
+                        name: {"rows": counts[name], "units": run.units(name), "first": first[name]} for name in tables
+                    },
+                    "traces": traces, "versions": header["versions"],
+                },
+                indent=2, ensure_ascii=False,
+            )
+        )  # fmt: skip
+        return
+    print(f"{run.path}: {run.protocol}, {run.status}")
+    print(f"  {header['created']}, station {header['station']['name']}, seed {header['seed']}", end="")
+    print(f", {run.comment}" if run.comment else "")
+    for end in (data for name, data in run.events() if name == "end" and "error" in data):
+        print(f"  ended by {end['error']}")
+    print("parameters:")
+    for name, value in run.params.items():
+        unit = header["param_units"].get(name, "")
+        shown = ", ".join(_number(item, unit) for item in (value if isinstance(value, list | tuple) else [value]))
+        print(f"  {name} = {shown}")
+    for name, columns in tables.items():
+        units = run.units(name)
+        print(f"table {name}: {counts[name]} rows")
+        heads = [f"{column} ({units[column]})" if units[column] else column for column in columns]
+        body = [
+            [_number(values[k], units[column]) for column, values in columns.items()]
+            for k in range(min(options.rows, counts[name]))
+        ]
+        widths = [max(map(len, cells)) for cells in zip(heads, *body, strict=True)]
+        for line in [heads, *body]:
+            print("  " + "  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)))
+    for name, count in traces.items():
+        trace = run.trace(name, 0)
+        print(f"trace {name}: {count} × {len(trace.codes)} samples, {si(trace.dt, 's')} apart, in {trace.unit}")
+
+
+def _number(value: Any, unit: str) -> str:
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float):
+        return si(value, unit, 5)
+    return f"{value} {unit}".strip()
+
+
+def _plain(values: Any) -> list[Any]:
+    return [None if isinstance(value, float) and not math.isfinite(value) else value for value in values.tolist()]
+
+
+# labctl replay, recover, plot, bench, sim ----------------------------------------------------------------------------
+
+
+def _replay(options: argparse.Namespace) -> None:
+    from labctl.replay import verify
+
+    same = verify(options.file)
+    print(f"identical: {same.rows} rows, {same.traces} traces, {same.transactions} transactions")
+
+
+def _recover(options: argparse.Namespace) -> None:
+    from labctl.recover import recover
+
+    print(recover(options.file))
+
+
+def _plot(options: argparse.Namespace) -> None:
+    from labctl.plot import plot
+
+    print(plot(labctl.load(options.file), options.output or options.file.with_suffix(".png")))
+
+
+def _bench_check(options: argparse.Namespace) -> int:
+    with labctl.open_bench(options.bench) as bench:
+        failed = False
+        for name, finding, good in bench.self_check():
+            failed = failed or not good
+            print(f"{'ok  ' if good else 'FAIL'}  {name}: {finding}")
+    return 3 if failed else 0
+
+
+def _sim(options: argparse.Namespace) -> None:
+    from drivers.simulation import Simulation
+    from labctl.station import load_station
+
+    if not (options.board or options.scope):
+        raise UsageError("nothing to serve; give --board ADDRESS, --scope DIALECT:ADDRESS or both")
+    simulation = Simulation(load_station(options.bench), options.seed)
+    try:
+        for name, address in simulation.serve(options.board, options.scope).items():
+            print(f"{name}: {address}", flush=True)
+        print("serving; Ctrl-C ends it", flush=True)
+        simulation.wait()
+    except KeyboardInterrupt:
+        print("ended", flush=True)
+    finally:
+        simulation.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

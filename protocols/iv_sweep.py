@@ -1,0 +1,74 @@
+"""Quasi-static I–V loop of one 1T1R cell: SET at positive, RESET at negative voltage."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+from typing import Annotated as A
+
+import numpy as np
+
+from drivers.bench import Bench
+from drivers.cell import Bias
+from labctl.protocol import protocol
+from labctl.quantity import Q, inclusive
+from labctl.reader import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Point(NamedTuple):
+    """One point of the loop."""
+
+    v: A[float, Q("V", meaning="voltage over the cell and its transistor, V_BL − V_SL")]
+    i: A[float, Q("A", meaning="current from bit line to source line; compute with it only where status is ok")]
+    cycle: A[int, Q("", meaning="which loop, from 0")]
+    v_wl: A[float, Q("V", meaning="gate voltage")]
+    status: A[str, Q("", meaning="ok, over (beyond the largest range), below (too small to resolve) or open")]
+    t: A[float, Q("s", meaning="when it was sampled, on the bench's clock")]
+
+
+def plot(run: Run, figure: "Figure") -> None:
+    """|I| against V on a logarithmic scale, loops overlaid."""
+    table, axes = run.table(), figure.subplots()
+    for cycle in np.unique(table["cycle"]):
+        at = (table["cycle"] == cycle) & (table["status"] == "ok")
+        axes.semilogy(table["v"][at], np.abs(table["i"][at]), ".-", linewidth=0.8, label=f"cycle {cycle}")
+    title = f"I–V, cell ({run.params['row']}, {run.params['column']}), V$_{{WL}}$ = {run.params['v_wl']:g} V"
+    axes.set(xlabel="V$_{BL}$ − V$_{SL}$ (V)", ylabel="|I| (A)", title=title)
+    axes.grid(True, which="both", alpha=0.3)
+    if len(np.unique(table["cycle"])) <= 6:
+        axes.legend()
+
+
+def loop(v_set: float, v_reset: float, points: int) -> list[float]:
+    """0 → v_set → v_reset → 0 in `points` equal steps, with both ends and every 0 in it."""
+    step = 2 * (v_set - v_reset) / points
+    up, down = inclusive(0.0, v_set, step), inclusive(0.0, v_reset, step)
+    return [*up, *up[-2::-1], *down[1:], *down[-2::-1]]
+
+
+@protocol(total=lambda v_set, v_reset, points, cycles, **_: len(loop(v_set, v_reset, points)) * cycles, plot=plot)
+def iv_sweep(
+    bench: Bench,
+    row: A[int, Q("", 0, 1023, "word and source line of the cell")] = 0,
+    column: A[int, Q("", 0, 1023, "bit line of the cell")] = 0,
+    v_set: A[float, Q("V", 0.01, 4.5, "positive end of the loop: SET")] = 1.6,
+    v_reset: A[float, Q("V", -4.5, -0.01, "negative end of the loop: RESET")] = -1.6,
+    v_wl: A[float, Q("V", 0, 4.5, "gate voltage for the SET half: the compliance")] = 2.0,
+    v_wl_reset: A[float, Q("V", 0, 4.5, "gate voltage for the RESET half, fully on")] = 3.5,
+    points: A[int, Q("", 4, 100_000, "points of a loop")] = 200,
+    cycles: A[int, Q("", 1, 1_000_000, "loops")] = 1,
+    dwell: A[float, Q("s", 1e-6, 10, "time at each voltage before it is sampled")] = 2e-3,
+    average: A[int, Q("", 1, 65535, "conversions averaged a sample")] = 16,
+) -> Iterator[Point]:
+    """Staircase loop 0 → v_set → v_reset → 0 on one cell, with the current sampled at each step.
+
+    Positive voltage drives the bit line, negative voltage the source line; the gate limits the current of the SET.
+    """
+    staircase = [Bias(v, v_wl if v >= 0 else v_wl_reset) for v in loop(v_set, v_reset, points)]
+    cell = bench.cell(row, column)
+    with bench.powered():
+        for cycle in range(cycles):
+            for bias, reading in zip(staircase, cell.sweep(staircase, dwell, average), strict=True):
+                t = reading.tick * bench.board.identity.tick
+                yield Point(bias.v, reading.current, cycle, bias.v_wl, reading.status, t)
