@@ -1,0 +1,369 @@
+"""The journal: an append-only file that is the truth about a run until its HDF5 file is closed.
+
+Layout (all little-endian): three copies of the preamble, magic (16 bytes) and nonce (4 bytes); then records::
+
+    length u32 | CRC-32 u32 | kind u8 | time f64 | sequence u64 | payload
+
+length counts from `kind` to the end of the payload. The CRC covers nonce, length and all that follows it, so no record
+of another file, embedded by chance, is taken for one of this. time is in seconds since the start of the run on a
+monotonic clock; sequence numbers all records from 0. Records 0 and 1 are the header, twice. `docs/file-format.md` has
+the payloads; `journal_reader` reads them.
+"""
+
+import contextlib
+import json
+import os
+import struct
+import threading
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+from labctl.errors import MeasurementError, StorageError
+from labctl.protocol import Rows, Table, Trace
+from labctl.schema import TraceCheck, arrays, check_text, to_json
+
+MAGIC = b"labctl journal 1"
+VERSION = 1
+HEADER, ROW, ROWS, TRACE, TRANSACTION, EVENT = range(1, 7)
+HEAD = struct.Struct("<II")
+COMMON = struct.Struct("<BdQ")
+ROW_PREFIX = struct.Struct("<BdQHQ")  # + table, row number
+ROWS_PREFIX = struct.Struct("<BdQHQI")  # + table, number of the first row, rows
+TRACE_PREFIX = struct.Struct("<BdQqddddHHH")  # + row, scale, offset, t0, dt, lengths of name, unit, dtype
+TRANSACTION_PREFIX = struct.Struct("<BdQHI")  # + lengths of the instrument's name and of the request
+TEXT_LENGTH = struct.Struct("<I")
+CODES = {float: "d", int: "q", bool: "?"}
+
+PERIOD = 0.2  # s between syncs while there is something to sync; the promise is 0.25 s
+WRITE_AT = 256 * 1024
+BACKLOG = 64 * 1024 * 1024  # beyond this the caller waits for the disk
+LARGE = 64 * 1024
+BLOCK_ROWS = 1 << 20  # rows a record: lengths are u32, and a damaged record should not cost everything
+
+
+class Journal:
+    """Append-only and checked; a thread of its own writes and syncs it at least every 0.25 s.
+
+    header: JSON; what `store.Store` and `reader.Run` know of the run before it starts.
+    Raises `StorageError` when the file exists or cannot be written, here or (for a write that failed meanwhile) at any
+    later call; what was synced before stays. Rows that do not match their table raise `MeasurementError` and leave
+    nothing behind. `row`, `rows`, `trace` and `event` return the time they were recorded at, in s since the start.
+    """
+
+    def __init__(self, path: str | Path, header: dict[str, Any], tables: Sequence[Table]) -> None:
+        self.path = Path(path)
+        described = {
+            "version": VERSION,
+            "started": datetime.now().astimezone().isoformat(timespec="microseconds"),
+            "header": header,
+            "tables": [to_json(table) for table in tables],
+        }
+        text = json.dumps(described).encode()
+        self._tables = tables
+        self._packers = [_packer(table) for table in tables]
+        self._numbers = [0] * len(tables)
+        self._traces = TraceCheck()
+        self._sequence = 0
+        self._synced = 0
+        self._buffer = bytearray()
+        self._chunks: list[bytearray | bytes] = []
+        self._backlog = 0
+        self._dirty = False
+        self._failure: str | None = None
+        self._lock = threading.Lock()  # the buffer
+        self._io = threading.Lock()  # the file
+        self._wake = threading.Event()
+        self._closing = False
+        nonce = os.urandom(4)
+        self._seed = crc32(nonce)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+        flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+        try:
+            self._fd = os.open(self.path, flags, 0o666)
+        except FileExistsError as error:
+            raise StorageError(
+                f"{self.path} exists: an earlier run was cut off there; labctl recover it, or choose another name"
+            ) from error
+        except OSError as error:
+            raise StorageError(f"journal {self.path} cannot be made ({error.strerror or error})") from error
+        hold_lock(self._fd)
+        self._start = time.perf_counter()
+        self._buffer += (MAGIC + nonce) * 3
+        for _ in range(2):
+            self._append(COMMON.pack(HEADER, 0.0, self._sequence) + text)
+        try:
+            self._drain(sync=True)
+            _sync_folder(self.path.parent)
+        except StorageError:
+            os.close(self._fd)
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+            raise
+        self._thread = threading.Thread(target=self._keep_synced, name=f"journal {self.path.name}", daemon=True)
+        self._thread.start()
+
+    def row(self, table_index: int, row: tuple[Any, ...]) -> float:
+        """Append one row of a table."""
+        packer, texts = self._packers[table_index]
+        with self._lock:
+            t = time.perf_counter() - self._start
+            number = self._numbers[table_index]
+            try:
+                if texts:
+                    body = self._pack_with_text(table_index, t, number, row)
+                else:
+                    body = packer(ROW, t, self._sequence, table_index, number, *row)
+            except (struct.error, TypeError, OverflowError) as error:
+                raise self._misfit(table_index, row) from error
+            self._append(body)
+            self._numbers[table_index] = number + 1
+        if self._backlog > BACKLOG:
+            self._drain(sync=False)
+        return t
+
+    def rows(self, table_index: int, block: Rows) -> float:
+        """Append a block of rows, as columns."""
+        table = self._tables[table_index]
+        columns = arrays(table, block)
+        with self._lock:
+            t = time.perf_counter() - self._start
+        for first in range(0, len(block), BLOCK_ROWS):
+            n = min(BLOCK_ROWS, len(block) - first)
+            parts: list[bytes] = []
+            for column, values in zip(table.columns, columns, strict=True):
+                if column.kind is str:
+                    cells = [value.encode() for value in values[first : first + n].tolist()]
+                    parts.append(b"".join(TEXT_LENGTH.pack(len(cell)) for cell in cells) + b"".join(cells))
+                else:
+                    parts.append(values[first : first + n].tobytes())
+            with self._lock:
+                number = self._numbers[table_index]
+                self._append_parts(ROWS_PREFIX.pack(ROWS, t, self._sequence, table_index, number, n), parts)
+                self._numbers[table_index] = number + n
+            if self._backlog > BACKLOG:
+                self._drain(sync=False)
+        return t
+
+    def trace(self, trace: Trace, row: int) -> float:
+        """Append a waveform that belongs to row number `row` of the main table (-1: before the first)."""
+        codes = self._traces.codes(trace)
+        name, unit, dtype = trace.name.encode(), trace.unit.encode(), codes.dtype.str.encode()
+        data = codes.tobytes()
+        with self._lock:
+            t = time.perf_counter() - self._start
+            prefix = TRACE_PREFIX.pack(
+                TRACE, t, self._sequence, row, trace.scale, trace.offset, trace.t0, trace.dt,
+                len(name), len(unit), len(dtype),
+            )  # fmt: skip
+            self._append_parts(prefix + name + unit + dtype, [data])
+        if self._backlog > BACKLOG:
+            self._drain(sync=False)
+        return t
+
+    def transaction(self, instrument: str, request: bytes, reply: bytes) -> None:
+        """Append one exchange with an instrument; any thread may call it."""
+        name = instrument.encode()
+        with self._lock:
+            t = time.perf_counter() - self._start
+            prefix = TRANSACTION_PREFIX.pack(TRANSACTION, t, self._sequence, len(name), len(request))
+            self._append_parts(prefix, [name, request, reply])
+        if self._backlog > BACKLOG:
+            self._drain(sync=False)
+
+    def event(self, name: str, /, **data: Any) -> float:
+        """Append something that happened, such as ``event("end", status="done")``; `data` is JSON."""
+        text = json.dumps({"name": name, "data": data}).encode()
+        with self._lock:
+            t = time.perf_counter() - self._start
+            self._append(COMMON.pack(EVENT, t, self._sequence) + text)
+        return t
+
+    @property
+    def recorded(self) -> int:
+        """How many records were accepted."""
+        return self._sequence
+
+    @property
+    def synced(self) -> int:
+        """How many records, from the first, are on the disk for certain."""
+        return self._synced
+
+    def sync(self) -> None:
+        """Return when everything so far is on the disk; raises `StorageError`."""
+        self._drain(sync=True)
+
+    def close(self) -> None:
+        """Sync and close; the file stays. Raises `StorageError` when something could not be written."""
+        if self._closing:
+            return
+        self._closing = True
+        self._wake.set()
+        self._thread.join()
+        try:
+            self._drain(sync=True)
+        finally:
+            with self._lock, self._io:
+                os.close(self._fd)
+                self._failure = self._failure or f"journal {self.path} is closed"
+
+    def _append(self, body: bytes) -> None:
+        if self._failure is not None:
+            raise StorageError(self._failure)
+        size = len(body)
+        head = HEAD.pack(size, crc32(body, crc32(TEXT_LENGTH.pack(size), self._seed)))
+        self._buffer += head + body
+        self._sequence += 1
+        if len(self._buffer) > WRITE_AT:
+            self._spill()
+
+    def _append_parts(self, prefix: bytes, parts: list[bytes]) -> None:
+        size = len(prefix) + sum(map(len, parts))
+        if size < LARGE:
+            self._append(prefix + b"".join(parts))
+            return
+        if size >= 1 << 32:
+            raise MeasurementError(
+                f"a record of {size} bytes is too long for the journal; the limit is 4 GiB, split it"
+            )
+        if self._failure is not None:
+            raise StorageError(self._failure)
+        check = crc32(prefix, crc32(TEXT_LENGTH.pack(size), self._seed))
+        for part in parts:
+            check = crc32(part, check)
+        self._buffer += HEAD.pack(size, check) + prefix
+        self._sequence += 1
+        self._spill()
+        self._chunks += parts  # by reference: no copy of a long waveform
+        self._backlog += size
+
+    def _spill(self) -> None:
+        self._chunks.append(self._buffer)
+        self._backlog += len(self._buffer)
+        self._buffer = bytearray()
+        self._wake.set()
+
+    def _drain(self, sync: bool) -> None:
+        """Write what is buffered; `sync` also waits for the disk."""
+        with self._io:
+            with self._lock:
+                if self._failure is not None:
+                    raise StorageError(self._failure)
+                chunks, self._chunks = [*self._chunks, self._buffer], []
+                self._buffer, self._backlog = bytearray(), 0
+                sequence = self._sequence
+            try:
+                for chunk in chunks:
+                    rest = memoryview(chunk)
+                    while rest:
+                        rest = rest[os.write(self._fd, rest) :]
+                        self._dirty = True
+                if sync and self._dirty:
+                    getattr(os, "fdatasync", os.fsync)(self._fd)
+                    self._dirty = False
+                if sync:
+                    self._synced = sequence
+            except OSError as error:
+                self._failure = (
+                    f"journal {self.path} cannot be written ({error.strerror or error});"
+                    f" the first {self._synced} records are safe, free some space and start again"
+                )
+                raise StorageError(self._failure) from error
+
+    def _keep_synced(self) -> None:
+        last = 0.0
+        while not self._closing:
+            self._wake.wait(PERIOD)
+            self._wake.clear()
+            now = time.monotonic()
+            due = now - last >= 0.9 * PERIOD
+            try:
+                self._drain(sync=due)
+            except StorageError:
+                return  # the next call raises it
+            if due:
+                last = now
+
+    def _pack_with_text(self, table_index: int, t: float, number: int, row: tuple[Any, ...]) -> bytes:
+        table = self._tables[table_index]
+        packer, _ = self._packers[table_index]
+        pairs = list(zip(table.columns, row, strict=True))
+        cells = [check_text(table, column, value) for column, value in pairs if column.kind is str]
+        plain = [value for column, value in pairs if column.kind is not str]
+        body: bytes = packer(ROW, t, self._sequence, table_index, number, *plain)
+        return body + b"".join(TEXT_LENGTH.pack(len(cell)) for cell in cells) + b"".join(cells)
+
+    def _misfit(self, table_index: int, row: tuple[Any, ...]) -> MeasurementError:
+        table = self._tables[table_index]
+        for column, value in zip(table.columns, row, strict=False):
+            if column.kind is not str:
+                try:
+                    struct.pack("<" + CODES[column.kind], value)
+                except (struct.error, TypeError, OverflowError):
+                    return MeasurementError(
+                        f"table {table.name}: {column.name} = {value!r} is not a 64-bit {column.kind.__name__};"
+                        " yield what the row declares"
+                    )
+        return MeasurementError(f"table {table.name} has {len(table.columns)} columns, the row has {len(row)} values")
+
+
+def _packer(table: Table) -> tuple[Any, bool]:
+    """Packs prefix and the columns that have a fixed size; and whether there are others."""
+    fixed = "".join(CODES[column.kind] for column in table.columns if column.kind is not str)
+    return struct.Struct(ROW_PREFIX.format + fixed).pack, any(column.kind is str for column in table.columns)
+
+
+def hold_lock(fd: int) -> None:
+    """Mark the open journal as being written, until it is closed or its process ends; where the file system can."""
+    try:
+        import fcntl
+
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except ImportError:
+        import msvcrt
+
+        os.lseek(fd, LOCK_AT, os.SEEK_SET)  # a byte far beyond the end: locks are mandatory there
+        msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    except OSError:
+        return  # a file system without locks: a run that goes on looks interrupted
+
+
+LOCK_AT = 1 << 40
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether a living process has that journal open for writing."""
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        import fcntl
+
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except ImportError:
+        import msvcrt
+
+        try:
+            os.lseek(fd, LOCK_AT, os.SEEK_SET)
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except OSError:
+            return True
+    except OSError as error:
+        import errno
+
+        return error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN)
+    finally:
+        os.close(fd)
+    return False
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name in `folder` durable, where the system can."""
+    if os.name == "posix":
+        with contextlib.suppress(OSError):
+            fd = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)

@@ -1,0 +1,109 @@
+"""Rebuilds a run's HDF5 file from its journal alone, through the same `Store` that writes it in the first place."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labctl.errors import StorageError
+from labctl.journal import is_being_written
+from labctl.journal_reader import Block, EventEntry, JournalReader, Loss, TraceEntry
+from labctl.protocol import Rows
+from labctl.reader import open_file
+from labctl.store import Store
+
+if TYPE_CHECKING:
+    import h5py
+
+
+def recover(path: str | Path) -> Path:
+    """Make FILE.h5 whole again from FILE.h5.journal; return its path.
+
+    path: either of the two. Every row that the journal proves is in the new file, and nothing else; what is lost is
+    named in its event "recovery" (`Run.losses`). Its status is "recovered", or what the run itself said last when its
+    end is in the journal. The torn file is kept as FILE.h5.torn, the journal, unless all of it was proven, as
+    FILE.h5.journal.torn. Raises `StorageError` when the run still goes on, or nothing can be recovered.
+    """
+    path = Path(path)
+    if path.name.endswith(".journal"):
+        path = path.with_name(path.name.removesuffix(".journal"))
+    journal = Path(f"{path}.journal")
+    whole = _is_finished(path)
+    if not journal.exists():
+        if whole:
+            return path
+        missing = "does not exist" if not path.exists() else "was cut off"
+        raise StorageError(f"{path} {missing}, and its journal {journal.name} is not there; nothing to recover from")
+    if is_being_written(journal):
+        raise StorageError(f"{path} is being recorded right now; stop that run first")
+    if whole:
+        os.remove(journal)  # the run was finished; only the last step, this one, was missing
+        return path
+    fresh = path.with_name(path.name + ".recovering")
+    fresh.unlink(missing_ok=True)
+    _, losses = _rebuild(journal, fresh)
+    if path.exists():
+        os.replace(path, _free(path.with_name(path.name + ".torn")))
+    os.replace(fresh, path)
+    if losses:
+        os.replace(journal, _free(journal.with_name(journal.name + ".torn")))
+    else:
+        os.remove(journal)
+    return path
+
+
+def rebuild_in_memory(journal: Path) -> "h5py.File":
+    """The HDF5 file that a journal makes, in memory: what `reader.load` shows of a run that goes on."""
+    return _rebuild(journal, None)[0].file
+
+
+def _rebuild(journal: Path, path: Path | None) -> tuple[Store, list[Loss]]:
+    with JournalReader(journal) as reader:
+        store = Store(path, reader.header, reader.tables)
+        main: list[NDArray[np.int64]] = []
+        end: dict[str, Any] = {}
+        for entry in reader.entries():
+            if isinstance(entry, Block):
+                store.rows(entry.table, Rows(reader.tables[entry.table].row, **entry.columns), entry.t)
+                if entry.table == 0:
+                    main.append(entry.numbers)
+            elif isinstance(entry, TraceEntry):
+                store.trace(entry.trace, _position(main, entry.row), entry.t)
+            elif isinstance(entry, EventEntry) and entry.name == "end":
+                end = entry.data
+        losses = reader.losses
+        said = end.get("status", "")
+        status = said if said in ("aborted", "failed") or (said == "done" and not losses) else "recovered"
+        if losses or not end:
+            store.event("recovery", {"status": status, "losses": [loss.to_json() for loss in losses]}, reader.last_t)
+    store.finish(status, end, journal)
+    return store, losses
+
+
+def _position(main: list[NDArray[np.int64]], number: int) -> int:
+    """Where the main row of that number is now, after rows that are lost; -1 when it is lost itself."""
+    before = 0
+    for numbers in main:
+        if number <= numbers[-1]:
+            return before + int(number - numbers[0]) if number >= numbers[0] else -1
+        before += len(numbers)
+    return -1
+
+
+def _is_finished(path: Path) -> bool:
+    try:
+        with open_file(path) as file:
+            return str(file.attrs.get("status", "running")) != "running"
+    except StorageError:
+        return False
+
+
+def _free(path: Path) -> Path:
+    """That path, or the first of path.2, path.3 … that nobody has."""
+    candidate, number = path, 1
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.name}.{number}")
+    return candidate

@@ -1,0 +1,118 @@
+"""Tables as JSON and their columns as arrays: what the journal, the HDF5 file and the reader agree on."""
+
+import math
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labctl.errors import MeasurementError
+from labctl.protocol import Column, Rows, Table, Trace
+from labctl.quantity import Q
+
+DTYPES: dict[type, np.dtype[Any]] = {
+    float: np.dtype("<f8"),
+    int: np.dtype("<i8"),
+    bool: np.dtype("?"),
+    str: np.dtype("O"),
+}
+_KINDS = {"float": float, "int": int, "bool": bool, "str": str}
+_ACCEPTED = {float: "fiu", int: "iu", bool: "b"}
+
+
+def to_json(table: Table) -> dict[str, Any]:
+    """The declaration of a table; `from_json` is its inverse."""
+    return {
+        "name": table.name,
+        "row": table.row.__name__,
+        "doc": table.doc,
+        "columns": [
+            {
+                "name": column.name,
+                "kind": column.kind.__name__,
+                "unit": column.q.unit,
+                "low": column.q.low if math.isfinite(column.q.low) else None,
+                "high": column.q.high if math.isfinite(column.q.high) else None,
+                "meaning": column.q.meaning,
+            }
+            for column in table.columns
+        ],
+    }
+
+
+def from_json(described: dict[str, Any]) -> Table:
+    """A table of the same name, columns and quantities, with a row type of its own."""
+    fields: list[tuple[str, Any]] = []
+    for column in described["columns"]:
+        low = -math.inf if column["low"] is None else column["low"]
+        high = math.inf if column["high"] is None else column["high"]
+        q = Q(column["unit"], low, high, column["meaning"])
+        kind = _KINDS[column["kind"]]
+        fields.append((column["name"], Annotated[kind, q]))
+    row = NamedTuple(described["row"], fields)  # type: ignore[misc]
+    row.__doc__ = described["doc"]
+    return Table(row)
+
+
+def arrays(table: Table, block: Rows) -> list[NDArray[Any]]:
+    """The columns of a block in their declared dtypes, contiguous; raises `MeasurementError` where one does not fit."""
+    return [column_array(table, column, block.columns[column.name]) for column in table.columns]
+
+
+def column_array(table: Table, column: Column, values: NDArray[Any]) -> NDArray[Any]:
+    """One column in its declared dtype: float64, int64, bool, or object for str."""
+    if column.kind is str:
+        for value in values.tolist():
+            check_text(table, column, value)
+        return values.astype(object)
+    if values.dtype.kind not in _ACCEPTED[column.kind] or (values.dtype == np.uint64 and column.kind is int):
+        fits = column.kind is int and values.dtype == np.uint64 and not (values > np.iinfo(np.int64).max).any()
+        if not fits:
+            raise MeasurementError(
+                f"table {table.name}: column {column.name} holds {column.kind.__name__} values, not {values.dtype};"
+                " convert the block, or change the declaration"
+            )
+    return np.ascontiguousarray(values, DTYPES[column.kind])
+
+
+def check_text(table: Table, column: Column, value: object) -> bytes:
+    """A text cell as UTF-8; raises `MeasurementError` for what an HDF5 string cannot hold."""
+    if isinstance(value, str) and "\0" not in value:
+        try:
+            return value.encode()
+        except UnicodeEncodeError:
+            pass
+    raise MeasurementError(
+        f"table {table.name}: {column.name} = {value!r} is not text; give a str without NUL and without lone surrogates"
+    )
+
+
+class TraceCheck:
+    """Whether waveforms can be recorded; the journal and the file each ask one, so that both take the same ones."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[str, np.dtype[Any]]] = {}
+
+    def codes(self, trace: Trace) -> NDArray[Any]:
+        """The codes as a contiguous little-endian array.
+
+        Raises `MeasurementError` for what cannot be recorded: not one row of numbers, a name that cannot name a group,
+        another unit than before, or a dtype that has no common one with those before.
+        """
+        codes = np.asarray(trace.codes)
+        if codes.ndim != 1 or codes.dtype.kind not in "iuf" or codes.dtype.itemsize > 8:
+            raise MeasurementError(
+                f"trace {trace.name}: codes are {codes.dtype} of shape {codes.shape}; give one row of numbers"
+            )
+        if not trace.name or set(trace.name) & set("/\0") or trace.name in (".", "..") or "\0" in trace.unit:
+            raise MeasurementError(f"trace {trace.name!r} in {trace.unit!r} cannot be named so; use letters, digits, _")
+        unit, dtype = self._seen.get(trace.name, (trace.unit, codes.dtype))
+        common = np.result_type(dtype, codes.dtype)
+        lossy = common.kind == "f" and any(d.kind in "iu" and d.itemsize > 4 for d in (dtype, codes.dtype))
+        if trace.unit != unit or lossy:
+            raise MeasurementError(
+                f"trace {trace.name} was {dtype} in {unit!r} before, now it is {codes.dtype} in {trace.unit!r};"
+                " give it another name"
+            )
+        self._seen[trace.name] = (unit, common)
+        return np.ascontiguousarray(codes, codes.dtype.newbyteorder("<"))

@@ -1,0 +1,386 @@
+"""The HDF5 file of a run: NeXus for viewers, dimension scales for xarray, everything in one.
+
+Layout and versions: `docs/file-format.md`. Rows are gathered and written in blocks, at least once a second while rows
+come; the file can be opened by others meanwhile (with ``locking=False``), but until it is finished the journal is the
+truth.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from labctl.errors import StorageError, UsageError
+from labctl.journal_reader import EventEntry, JournalReader, TransactionEntry
+from labctl.protocol import Rows, Table, Trace
+from labctl.schema import DTYPES, arrays, column_array, to_json
+from labctl.store_traces import TraceWriter
+
+FORMAT = "labctl run"
+FORMAT_VERSION = 1
+RESERVED = ("header", "schema", "summary", "parameters", "traces", "journal", "title", "start_time", "end_time",
+            "duration", "program_name", "user", "notes", "bench", "experiment_identifier")  # fmt: skip
+TEXT = h5py.string_dtype("utf-8")
+CHUNK = 2048  # rows: small tables stay small files, 10^8 rows still open at once
+BLOCK = 4096  # rows gathered before they are written
+EVERY = 1.0  # s of the run between two states that others can see
+GZIP = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "fletcher32": True}
+
+_memories = itertools.count()
+
+
+class Store:
+    """Writes one run. `row`, `rows` and `trace` take what `journal.Journal` took, and the time it returned.
+
+    path: a new file (`StorageError` when it exists or cannot be written), or None for one in memory.
+    header: JSON, as in `runner.describe`; of it only params, param_units, param_meanings, protocol, comment, operator
+    and created are looked at.
+    """
+
+    def __init__(self, path: str | Path | None, header: dict[str, Any], tables: Sequence[Table]) -> None:
+        self.path = Path(path) if path is not None else Path("memory")
+        for table in tables:
+            if table.name in RESERVED:
+                raise UsageError(f"a table cannot be called {table.name}, the file uses that name; rename the row type")
+            if any(column.name == "elapsed" for column in table.columns):
+                raise UsageError(f"table {table.name}: the column elapsed is made by the recorder; choose another name")
+        with self._storing("made"):
+            if path is None:
+                name = f"memory-{next(_memories)}"  # HDF5 opens a name once only
+                self.file = h5py.File(name, "w", driver="core", backing_store=False)
+            else:
+                self.file = h5py.File(self.path, "x", libver=("earliest", "v108"))
+        self._in_memory = path is None
+        self._header = header
+        self._due = EVERY
+        try:
+            with self._storing("written"):
+                self._entry = _frame(self.file, self.path.name, header, tables)
+                self._tables = [_TableWriter(self._entry, table, header) for table in tables]
+                if tables:
+                    self._entry.attrs["default"] = tables[0].name
+                self._traces = TraceWriter(self._entry)
+                self.file.flush()
+        except BaseException:
+            self._close()
+            if path is not None:
+                with contextlib.suppress(OSError):
+                    self.path.unlink()
+            raise
+        self._extra: list[EventEntry] = []
+
+    def row(self, table_index: int, row: tuple[Any, ...], t: float) -> None:
+        """Add a row that was recorded at `t`, in s since the start."""
+        table = self._tables[table_index]
+        table.pending.append(row)
+        table.times.append(t)
+        if len(table.pending) >= BLOCK or t >= self._due:
+            self._write(t)
+
+    def rows(self, table_index: int, block: Rows, t: float | NDArray[np.float64]) -> None:
+        """Add a block; t: one time, or one a row."""
+        table = self._tables[table_index]
+        times = np.full(len(block), t) if np.ndim(t) == 0 else np.asarray(t, np.float64)
+        table.add(arrays(table.table, block), times)
+        last = float(times[-1]) if len(times) else 0.0
+        if table.gathered >= BLOCK or last >= self._due:
+            self._write(last)
+
+    def trace(self, trace: Trace, row: int, t: float = float("nan")) -> None:
+        """Add a waveform that belongs to row number `row` of the main table."""
+        self._traces.add(trace, row, t)
+        if self._traces.bytes_pending >= 1 << 22 or t >= self._due:
+            self._write(t)
+
+    def event(self, name: str, data: dict[str, Any], t: float) -> None:
+        """Add an event that the journal does not have."""
+        self._extra.append(EventEntry(t, self._tables[0].count if self._tables else 0, name, data))
+
+    def _write(self, now: float) -> None:
+        with self._storing("written"):
+            for table in self._tables:
+                table.write()
+            self._traces.write()
+            if now >= self._due:
+                self.file.flush()
+                self._due = now + EVERY
+
+    def finish(self, status: str, summary: dict[str, Any], journal_path: str | Path | None) -> None:
+        """Write the rest and the journal's own records, then set the status, sync and close.
+
+        status: done, aborted, failed or recovered (running: leave it as interrupted). Raises `StorageError`; the
+        journal is then still the truth and must stay. A file in memory is left open.
+        """
+        try:
+            with self._storing("finished"):
+                for table in self._tables:
+                    table.finish()
+                self._traces.write()
+                self._finish_entry(summary, journal_path)
+                self.file.flush()
+                if self._in_memory:
+                    self.file.attrs["status"] = status
+                    return
+                self.file.close()
+                _sync(self.path)
+                # only when all of it is on the disk may the file say that it is whole
+                with h5py.File(self.path, "r+") as file:
+                    file.attrs["status"] = status
+                _sync(self.path)
+        finally:
+            if not self._in_memory:
+                self._close()
+
+    def _finish_entry(self, summary: dict[str, Any], journal_path: str | Path | None) -> None:
+        entry = self._entry
+        entry["summary"] = json.dumps(summary)
+        started, last_t = self._header.get("created"), 0.0
+        transactions: list[TransactionEntry] = []
+        events: list[EventEntry] = []
+        if journal_path is not None:
+            with JournalReader(journal_path) as journal:
+                for item in journal.entries(rows=False):
+                    if isinstance(item, TransactionEntry):
+                        transactions.append(item)
+                    elif isinstance(item, EventEntry):
+                        events.append(item)
+                started, last_t = journal.started, journal.last_t
+        _write_journal(entry, transactions, events + self._extra)
+        entry["duration"] = last_t
+        entry["duration"].attrs["units"] = "s"
+        if started:
+            del entry["start_time"]
+            begin = datetime.fromisoformat(started)
+            entry["start_time"] = begin.isoformat()
+            entry["end_time"] = (begin + timedelta(seconds=last_t)).isoformat()
+        identities = next((event.data for event in events if event.name == "identities"), {})
+        _identities(entry, identities)
+
+    @contextlib.contextmanager
+    def _storing(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except FileExistsError as error:
+            raise StorageError(
+                f"{self.path} exists already; a recording is never overwritten, choose another name"
+            ) from error
+        except (OSError, RuntimeError) as error:  # h5py raises either for a failing disk
+            raise StorageError(f"{self.path} cannot be {what} ({_first_line(error)}); is the disk full?") from error
+
+    def _close(self) -> None:
+        with contextlib.suppress(OSError, RuntimeError):
+            self.file.close()
+
+
+class _TableWriter:
+    """The columns of one table: gathers rows, writes blocks."""
+
+    def __init__(self, entry: Any, table: Table, header: dict[str, Any]) -> None:
+        self.table = table
+        self.pending: list[tuple[Any, ...]] = []
+        self.times: list[float] = []
+        self.gathered = 0
+        self.count = 0
+        self._blocks: list[tuple[list[NDArray[Any]], NDArray[np.float64]]] = []
+        group = entry.create_group(table.name, track_order=True)
+        axis, signal = _axis_and_signal(table, header)
+        group.attrs.update(
+            {"NX_class": "NXdata", "title": table.doc or table.name, "axes": [axis], f"{axis}_indices": 0}
+        )
+        if signal:
+            group.attrs["signal"] = signal
+        self._columns = []
+        for column in table.columns:
+            attrs = {"units": column.q.unit, "long_name": column.q.meaning or column.name}
+            self._columns.append(_column(group, column.name, column.kind, attrs))
+        attrs = {"units": "s", "long_name": "time since the start of the run"}
+        self._columns.append(_column(group, "elapsed", float, attrs))
+        scale = group[axis]
+        scale.make_scale(axis)
+        for dataset in self._columns:
+            if dataset != scale:
+                dataset.dims[0].attach_scale(scale)
+        self._checks = [0] * len(self._columns)
+
+    def add(self, columns: list[NDArray[Any]], times: NDArray[np.float64]) -> None:
+        """Gather a block. It is copied unless it is long enough to be written at once."""
+        self._gather()
+        keep = columns if len(times) >= BLOCK else [values.copy() for values in columns]
+        self._blocks.append((keep, times))
+        self.gathered += len(times)
+
+    def _gather(self) -> None:
+        if self.pending:
+            pairs = zip(self.table.columns, zip(*self.pending, strict=True), strict=True)
+            columns = []
+            for column, values in pairs:
+                array = np.array(values, DTYPES[column.kind])
+                columns.append(column_array(self.table, column, array) if column.kind is str else array)
+            self._blocks.append((columns, np.array(self.times)))
+            self.gathered += len(self.times)
+            self.pending, self.times = [], []
+
+    def write(self) -> None:
+        """Append what was gathered."""
+        self._gather()
+        if not self.gathered:
+            return
+        blocks, self._blocks = self._blocks, []
+        columns = [
+            np.concatenate(parts) if len(parts) > 1 else parts[0] for parts in zip(*(b[0] for b in blocks), strict=True)
+        ]
+        columns.append(np.concatenate([block[1] for block in blocks]))
+        first, self.count = self.count, self.count + self.gathered
+        self.gathered = 0
+        # all lengths first, in memory; they reach the file together at the next flush
+        for dataset in self._columns:
+            dataset.resize(self.count, 0)
+        for k, (dataset, values) in enumerate(zip(self._columns, columns, strict=True)):
+            dataset[first:] = values.view(np.int8) if values.dtype == bool else values
+            if values.dtype != object:
+                self._checks[k] = crc32(values.data, self._checks[k])
+
+    def finish(self) -> None:
+        """Write the rest, and a check value for each column."""
+        self.write()
+        for dataset, check in zip(self._columns, self._checks, strict=True):
+            if dataset.dtype != object:
+                dataset.attrs["crc32"] = np.uint32(check)
+
+
+def _column(group: Any, name: str, kind: type, attrs: dict[str, Any]) -> Any:
+    # a bool is an int8 that says so, as xarray writes it: HDF5's own enum is read by few
+    dtype = {str: TEXT, bool: np.dtype("i1")}.get(kind, DTYPES[kind])
+    fill = {float: np.nan, int: np.iinfo(np.int64).min}.get(kind)
+    dataset = group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(CHUNK,), fillvalue=fill)
+    dataset.attrs.update(attrs)
+    if kind is bool:
+        dataset.attrs["dtype"] = "bool"
+    return dataset
+
+
+def _axis_and_signal(table: Table, header: dict[str, Any]) -> tuple[str, str | None]:
+    """What a viewer plots first: the first number that is no parameter, against the first column."""
+    numbers = [column.name for column in table.columns if column.kind in (float, int)]
+    axis = numbers[0] if numbers and numbers[0] == table.columns[0].name else "elapsed"
+    others = [name for name in numbers if name != axis]
+    measured = [name for name in others if name not in header.get("params", {})]
+    return axis, next(iter(measured + others), "elapsed" if axis != "elapsed" else None)
+
+
+def _frame(file: Any, name: str, header: dict[str, Any], tables: Sequence[Table]) -> Any:
+    """Everything that is known before the first row."""
+    created = header.get("created", "")
+    file.attrs.update({
+        "NX_class": "NXroot", "default": "entry", "file_name": name, "creator": "labctl",
+        "HDF5_Version": h5py.version.hdf5_version, "h5py_version": h5py.version.version,
+        "format": FORMAT, "format_version": FORMAT_VERSION, "status": "running",
+    })  # fmt: skip
+    if created:
+        file.attrs["file_time"] = created
+    entry = file.create_group("entry")
+    entry.attrs["NX_class"] = "NXentry"
+    entry["title"] = _text(header.get("comment") or header.get("protocol", ""))
+    entry["start_time"] = created
+    entry["program_name"] = "labctl"
+    entry["header"] = json.dumps(header)  # a long attribute would not fit
+    entry["schema"] = json.dumps([to_json(table) for table in tables])
+    if header.get("operator"):
+        user = entry.create_group("user")
+        user.attrs["NX_class"] = "NXuser"
+        user["name"] = _text(header["operator"])
+    if header.get("comment"):
+        notes = entry.create_group("notes")
+        notes.attrs["NX_class"] = "NXnote"
+        notes["type"] = "text/plain"
+        notes["description"] = "operator's comment"
+        notes["data"] = _text(header["comment"])
+    parameters = entry.create_group("parameters", track_order=True)
+    parameters.attrs["NX_class"] = "NXcollection"
+    for key, value in header.get("params", {}).items():
+        plain = np.asarray(value)
+        if plain.dtype.kind == "U":
+            plain = np.vectorize(_text, otypes=[object])(plain)
+        kind = {"b": np.dtype("i1"), "O": TEXT}.get(plain.dtype.kind, plain.dtype)
+        dataset = parameters.create_dataset(key, data=plain, dtype=kind)
+        if plain.dtype == bool:
+            dataset.attrs["dtype"] = "bool"
+        dataset.attrs["units"] = header.get("param_units", {}).get(key, "")
+        dataset.attrs["long_name"] = header.get("param_meanings", {}).get(key, "") or key
+        if dataset.shape:
+            dataset.make_scale(key)
+    return entry
+
+
+def _identities(entry: Any, identities: dict[str, Any]) -> None:
+    bench = entry.create_group("bench")
+    bench.attrs["NX_class"] = "NXcollection"
+    for name, identity in identities.items():
+        instrument = bench.create_group(_text(name).replace("/", "_"))
+        instrument.attrs["NX_class"] = "NXinstrument"
+        instrument["name"] = _text(str(identity))
+
+
+def _write_journal(entry: Any, transactions: list[TransactionEntry], events: list[EventEntry]) -> None:
+    """Ragged bytes as one vector and where each piece ends: opens in milliseconds, whatever their number."""
+    journal = entry.create_group("journal")
+    journal.attrs["NX_class"] = "NXcollection"
+    group = journal.create_group("transactions")
+    group.attrs["NX_class"] = "NXcollection"
+    names = list(dict.fromkeys(item.transaction.instrument for item in transactions))
+    number = {name: k for k, name in enumerate(names)}
+    requests = [item.transaction.request for item in transactions]
+    replies = [item.transaction.reply for item in transactions]
+    _vector(group, "elapsed", [item.t for item in transactions], "f8", "s")
+    _vector(group, "rows_before", [item.rows_before for item in transactions], "i8")
+    _vector(group, "instrument", [number[item.transaction.instrument] for item in transactions], "u2")
+    group.create_dataset("instruments", data=np.array(names, object), dtype=TEXT)
+    for name, pieces in (("request", requests), ("reply", replies)):
+        _vector(group, f"{name}_end", np.cumsum([len(piece) for piece in pieces], dtype=np.int64), "i8")
+        _vector(group, f"{name}_bytes", np.frombuffer(b"".join(pieces), np.uint8), "u1")
+    # one check sum a transaction: a re-execution can name the one that was changed, even where no row depends on it
+    _vector(
+        group, "crc32", [crc32(reply, crc32(request)) for request, reply in zip(requests, replies, strict=True)], "u4"
+    )
+    group = journal.create_group("events")
+    group.attrs["NX_class"] = "NXcollection"
+    _vector(group, "elapsed", [event.t for event in events], "f8", "s")
+    _vector(group, "rows_before", [event.rows_before for event in events], "i8")
+    for name, texts in (("name", [_text(e.name) for e in events]), ("data", [json.dumps(e.data) for e in events])):
+        group.create_dataset(name, data=np.array(texts, object), dtype=TEXT)
+
+
+def _text(text: str) -> str:
+    """For readers of the file; NUL and bytes that are no UTF-8 stay in the JSON of the header only."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
+
+
+def _vector(group: Any, name: str, values: Any, dtype: str, unit: str = "") -> None:
+    array = np.asarray(values, dtype)
+    options: dict[str, Any] = {"chunks": (min(len(array), 1 << 18),), **GZIP} if len(array) else {}
+    dataset = group.create_dataset(name, data=array, **options)
+    if unit:
+        dataset.attrs["units"] = unit
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _first_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).splitlines() or [type(error).__name__])[0]
