@@ -39,7 +39,7 @@ It has been exercised against the simulated firmware only, not yet against real 
 
 - After power-on, Hello, Safe, Abort, a program's fault, and at the end of the lease the board makes its lines safe, in
   this order, 1 µs apart: the converters that drive bit and source lines to 0; the converters that drive word lines to
-  0; all lines to ground; the remaining converters to 0 from the highest number down.
+  0; all lines to ground and all switches (OUT, THR) open; the remaining converters to 0 from the highest number down.
 - Outputs move only while the host holds a lease. Each valid frame renews it. It is counted in real time.
 - The clamp table (SetLimits) is checked before each change of a converter, those inside programs included. A change
   that would leave the limits is refused as a whole; nothing is ever clamped.
@@ -65,6 +65,7 @@ A record has {program.RECORD.itemsize} bytes: tick u64, value i32, aux u32, tag 
 | VALUE | 2 | operand of Emit | 0 |
 | COUNT | 3 | spikes counted (Count: within its gate; Tally: since power-on, modulo 2^31) | counter |
 | PULSE | 4 | width in ticks | level code |
+| LEVELS | 5 | 0 | bit k: spike output k is high now |
 """
 
 
@@ -106,7 +107,7 @@ def _message(title: str, cls: type[Message]) -> str:
 def _enum(enum: type[IntEnum] | type[IntFlag]) -> str:
     members: Iterable[IntEnum | IntFlag] = enum
     names = ", ".join(f"{member.name} = {member.value}" for member in members)
-    return f"- **{enum.__name__}** ({(inspect.getdoc(enum) or '').rstrip('.')}): {names}\n"
+    return f"- **{enum.__name__}** ({' '.join((inspect.getdoc(enum) or '').rstrip('.').split())}): {names}\n"
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from drivers.fpga.program import (
     End,
     Instruction,
     Kind,
+    Levels,
     Loop,
     Pulse,
     Read,
@@ -58,6 +59,9 @@ class Plant(Protocol):
     def current(self, kind: LineKind, line: int, bandwidth: float) -> float:
         """Current out of a line into its amplifier, with the chip's noise in `bandwidth` (Hz)."""
 
+    def levels(self) -> int:
+        """Which spike outputs are high now: bit k is counter k."""
+
     def trigger(self, tick: int) -> None:
         """The trigger output rises."""
 
@@ -77,7 +81,7 @@ class Machine:
         self.plant = plant
         self.tick = 0
         self.codes = [0] * DACS
-        self.routes = {kind: np.full(n, Source.GROUND, np.intp) for kind, n in lines.items()}
+        self.routes = {kind: np.full(n, _rest(kind), np.intp) for kind, n in lines.items()}
         self.counts = np.zeros(COUNTERS, np.int64)
         self.stamped = 0
         self.fifo: deque[tuple[int, int]] = deque()
@@ -127,8 +131,7 @@ class Machine:
         for kind, line, source in routes:
             if kind not in self.routes or line >= len(self.routes[LineKind(kind)]):
                 raise Fault(ErrorCode.NO_SUCH_CHANNEL, f"line kind {kind}, line {line}", line)
-            if source not in (Source.FLOAT, Source.GROUND, Source.SENSE):
-                self._channel(source - Source.DAC)
+            self._source(LineKind(kind), source)
         self.codes = codes
         for kind, line, source in routes:
             self.routes[LineKind(kind)][line] = source
@@ -136,15 +139,15 @@ class Machine:
         self._pass(SETTLE)
 
     def safe(self) -> None:
-        """Outputs to 0 in the defined order: BL and SL drives, gates, lines to ground, converters downwards."""
+        """Outputs to 0 in the defined order: BL and SL drives, gates, lines to rest, converters downwards."""
         for kinds in ((LineKind.BL, LineKind.SL), (LineKind.WL,)):
             driven = {int(s) - Source.DAC for kind in kinds for s in self.routes[kind] if s >= Source.DAC}
             if any(self.codes[channel] for channel in driven):
                 self._set_now(dict.fromkeys(driven, 0))
                 self._pass(SETTLE)
-        if any((routes != Source.GROUND).any() for routes in self.routes.values()):
-            for routes in self.routes.values():
-                routes[:] = Source.GROUND
+        if not self._is_at_rest():
+            for kind, routes in self.routes.items():
+                routes[:] = _rest(kind)
             self._drive()
             self._pass(SETTLE)
         for channel in reversed(range(DACS)):
@@ -154,8 +157,20 @@ class Machine:
 
     @property
     def is_safe(self) -> bool:
-        """All converters at 0 and all lines grounded."""
-        return not any(self.codes) and all((routes == Source.GROUND).all() for routes in self.routes.values())
+        """All converters at 0, all lines grounded, all switches open."""
+        return not any(self.codes) and self._is_at_rest()
+
+    def _is_at_rest(self) -> bool:
+        return all((routes == _rest(kind)).all() for kind, routes in self.routes.items())
+
+    def _source(self, kind: LineKind, source: int) -> None:
+        if kind == LineKind.VDD:
+            raise Fault(ErrorCode.NO_SUCH_CHANNEL, "the supply's monitor is always connected", source)
+        if kind in (LineKind.OUT, LineKind.THR):
+            if source != Source.FLOAT and not 0 <= source - Source.NEURON < COUNTERS:
+                raise Fault(ErrorCode.NO_SUCH_CHANNEL, f"{kind.name} cannot be connected to source", source)
+        elif source not in (Source.FLOAT, Source.GROUND, Source.SENSE):
+            self._channel(source - Source.DAC)
 
     def _channel(self, channel: int) -> None:
         if not 0 <= channel < DACS:
@@ -259,6 +274,8 @@ class Machine:
                     self._keep_counts(self.counts - before, item.mask, item.tag)
                 case Tally():
                     self._keep_counts(self.counts % 2**31, item.mask, item.tag)
+                case Levels():
+                    self._record(Kind.LEVELS, 0, self.plant.levels() & item.mask, item.tag)
                 case Stamp():
                     self.stamped = item.mask
                 case End():
@@ -333,6 +350,11 @@ class Machine:
         if flags == SampleFlag.OVER:
             return OVERRANGE_REGISTER if code > 0 else -OVERRANGE_REGISTER
         return round(code / 32767 * RANGES[chosen] / SAMPLE_UNIT)
+
+
+def _rest(kind: LineKind) -> Source:
+    """What a line is connected to in the safe state."""
+    return {LineKind.OUT: Source.FLOAT, LineKind.THR: Source.FLOAT, LineKind.VDD: Source.SENSE}.get(kind, Source.GROUND)
 
 
 _CONDITIONS: dict[int, Callable[[int, int], bool]] = {

@@ -30,20 +30,27 @@ class Request(Message, Generic[ReplyT]):
 
 
 class LineKind(IntEnum):
-    """The three kinds of array lines."""
+    """What can be connected or read: the array's lines; the switches of each neuron, numbered as the counters; and the
+    monitor of the supply's current, which is always connected. OUT, the spike output: FLOAT leads to its counter alone,
+    NEURON + j also to input IN of neuron j through that input's resistance. THR, the threshold: FLOAT leaves it on the
+    bias V_thr, NEURON + j puts it on the buffered membrane of neuron j."""
 
     WL = 0
     BL = 1
     SL = 2
+    OUT = 3
+    THR = 4
+    VDD = 5
 
 
 class Source(IntEnum):
-    """What a line is connected to; `DAC` + k is converter k."""
+    """What a line is connected to; `DAC` + k is converter k, `NEURON` + k is neuron k (OUT and THR only)."""
 
     FLOAT = 0
     GROUND = 1
     SENSE = 2  # virtual ground of a transimpedance amplifier
     DAC = 16
+    NEURON = 192
 
 
 class ErrorCode(IntEnum):
@@ -78,6 +85,8 @@ class Capability(IntFlag):
     BRANCH = 2
     SPIKE_FIFO = 4
     TRIGGER_OUT = 8
+    SWITCHES = 16  # of OUT and THR
+    SUPPLY_MONITOR = 32
     SIMULATED = 1 << 31
 
 
@@ -197,7 +206,7 @@ class Route(Message):
 
     kind: A[int, U8, Q("", 0, 2, "LineKind")]
     line: A[int, U8]
-    source: A[int, U8, Q("", meaning="Source, or Source.DAC + converter")]
+    source: A[int, U8, Q("", meaning="Source, Source.DAC + converter or Source.NEURON + neuron")]
 
 
 @dataclass(frozen=True)
@@ -277,8 +286,8 @@ class Abort(Request[Done]):
 
 @dataclass(frozen=True)
 class Safe(Request[Done]):
-    """Makes the lines safe: BL and SL drives to 0, then gates to 0, all lines to ground, then converters to 0 from
-    the highest number down (wire the supply to 0). Gives the lease back."""
+    """Makes the lines safe: BL and SL drives to 0, then gates to 0, all lines to ground and all switches open, then
+    converters to 0 from the highest number down (wire the supply to 0). Gives the lease back."""
 
     TYPE = 0x0B
     ANSWER = Done
@@ -300,7 +309,7 @@ class Status(Message):
 
     tick: Ticks
     state: A[int, U8, Q("", meaning="State")]
-    safe: A[bool, BOOL, Q("", meaning="all converters at 0, all lines grounded")]
+    safe: A[bool, BOOL, Q("", meaning="all converters at 0, all lines grounded, all switches open")]
     leased: A[bool, BOOL]
     bad_frames: A[int, U32, Q("", meaning="frames dropped since power-on")]
 

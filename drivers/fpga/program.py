@@ -34,6 +34,7 @@ class Kind(IntEnum):
     VALUE = 2  # (operand of EMIT, 0)
     COUNT = 3  # (spikes counted, counter); COUNT: within its gate, TALLY: since power-on
     PULSE = 4  # (width in ticks, level code); one record a pulse where asked
+    LEVELS = 5  # (0, bit k: spike output k is high now)
 
 
 class SampleFlag(IntEnum):
@@ -91,7 +92,7 @@ class Connect(Instruction):
     OPCODE = 0x02
     kind: A[int, U8, Q("", meaning="LineKind")]
     line: A[int, U8]
-    source: A[int, U8, Q("", meaning="Source, or Source.DAC + converter")]
+    source: A[int, U8, Q("", meaning="Source, Source.DAC + converter or Source.NEURON + neuron")]
 
 
 @dataclass(frozen=True)
@@ -225,6 +226,15 @@ class Tally(Instruction):
 
 
 @dataclass(frozen=True)
+class Levels(Instruction):
+    """Keep one LEVELS record: which of the spike outputs in `mask` are high now. Finds an output that is stuck."""
+
+    OPCODE = 0x11
+    mask: A[int, U32, Q("", meaning="bit k: counter k")]
+    tag: A[int, U16]
+
+
+@dataclass(frozen=True)
 class End(Instruction):
     """The program is done; outputs stay as they are."""
 
@@ -234,7 +244,8 @@ class End(Instruction):
 INSTRUCTIONS: dict[int, type[Instruction]] = {
     item.OPCODE: item
     for item in (
-        Dac, Connect, Commit, Delay, Pulse, Read, Set, Add, Branch, Loop, Emit, Trigger, Count, Stamp, Tally, End,
+        Dac, Connect, Commit, Delay, Pulse, Read, Set, Add, Branch, Loop, Emit, Trigger, Count, Stamp, Tally, Levels,
+        End,
     )
 }  # fmt: skip
 

@@ -77,7 +77,8 @@ class SimBoard:
         version: int = VERSION,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.machine = Machine(plant, {LineKind.WL: word_lines, LineKind.BL: bit_lines, LineKind.SL: word_lines})
+        array = {LineKind.WL: word_lines, LineKind.BL: bit_lines, LineKind.SL: word_lines}
+        self.machine = Machine(plant, array | {LineKind.OUT: m.COUNTERS, LineKind.THR: m.COUNTERS, LineKind.VDD: 1})
         self.bad_frames = 0
         self._identity = Identity(
             tick=TICK,
@@ -95,6 +96,8 @@ class SimBoard:
                 | Capability.BRANCH
                 | Capability.SPIKE_FIFO
                 | Capability.TRIGGER_OUT
+                | Capability.SWITCHES
+                | Capability.SUPPLY_MONITOR
                 | Capability.SIMULATED
             ),
             text=f"labctl,simulated board,{serial},1.0,ideal,2026-11-23",

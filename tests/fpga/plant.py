@@ -20,6 +20,8 @@ class ResistorPlant:
         self.lines: dict[LineKind, NDArray[np.intp]] = {}
         self.history: list[tuple[int, NDArray[np.float64]]] = []
         self.triggers: list[int] = []
+        self.stuck_high = 0
+        self.supply = 123e-6
 
     def drive(self, volts: NDArray[np.float64], lines: dict[LineKind, NDArray[np.intp]]) -> None:
         self.volts, self.lines = volts, {kind: sources.copy() for kind, sources in lines.items()}
@@ -38,11 +40,16 @@ class ResistorPlant:
         return t[order].astype(np.int64), n[order]
 
     def current(self, kind: LineKind, line: int, bandwidth: float) -> float:
+        if kind == LineKind.VDD:
+            return self.supply
         wl, bl, sl = (self._levels(k) for k in (LineKind.WL, LineKind.BL, LineKind.SL))
         g = np.where(wl[:, None] > 1.0, 1 / OHMS, 0.0) * np.isfinite(bl)[None, :] * np.isfinite(sl)[:, None]
         i = np.nan_to_num(bl)[None, :] - np.nan_to_num(sl)[:, None]
         into_sl = (g * i).sum(axis=1)
         return float(into_sl[line]) if kind == LineKind.SL else -float((g * i)[:, line].sum())
+
+    def levels(self) -> int:
+        return self.stuck_high
 
     def trigger(self, tick: int) -> None:
         self.triggers.append(tick)
