@@ -163,6 +163,15 @@ class Array1T1R:
             maps[0, plan.cells], maps[1, plan.cells] = self._potentials(plan)
         return maps[0].reshape(self.shape), maps[1].reshape(self.shape)
 
+    def ohmic(self, v_read: float, v_wl: float) -> FloatArray:
+        """Each cell's conductance (S), (rows, columns): current over voltage at `v_read` on its bit line, SL at 0 V.
+
+        What `crossbar.Crossbar` takes: exact for ohmic cells, for others as far as they are straight up to `v_read`.
+        """
+        if not (math.isfinite(v_read) and v_read != 0):
+            raise UsageError(f"v_read = {v_read} V must be finite and not 0")
+        return self.device.read(v_read, 0.0, v_wl, 0.0).reshape(self.shape) / v_read
+
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Everything that `restore` needs: the device's arrays (``device.`` before each name) and the doses."""
         state: dict[str, NDArray[np.generic]] = {f"device.{k}": v for k, v in self.device.state().items()}

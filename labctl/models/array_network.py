@@ -151,8 +151,10 @@ def solve(
         worst, limit = float(np.abs(net).max()), TOLERANCE * network.load(i) + floor
         if worst <= limit:
             return ends
-        g_bl = np.maximum(current(ends[0] + PROBE, ends[1]) - i, 0.0) / PROBE
-        g_sl = np.maximum(i - current(ends[0], ends[1] + PROBE), 0.0) / PROBE
+        # probe towards less voltage: a model may refuse more than the drivers give
+        probe = np.where(ends[0] > ends[1], -PROBE, PROBE)
+        g_bl = np.maximum((current(ends[0] + probe, ends[1]) - i) / probe, 0.0)
+        g_sl = np.maximum((current(ends[0], ends[1] - probe) - i) / probe, 0.0)
         step = network.newton_step(net, g_bl + G_LEAK, g_sl + G_LEAK)
         size, scale = float(net @ net), 1.0
         for _ in range(_HALVINGS):
