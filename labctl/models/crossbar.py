@@ -128,7 +128,7 @@ class Crossbar:
         v_columns: ArrayLike | None = None,
         *,
         method: Method = "auto",
-        tolerance: float = 1e-10,
+        tolerance: float = 1e-11,
     ) -> Solution:
         """Currents and potentials for drivers at v_rows (m,) and v_columns (n,), V; nan floats a line, None is 0 V.
 
@@ -157,7 +157,7 @@ class Crossbar:
         i_columns = np.where(sides[1].floating, 0.0, -current.sum(0))
         return Solution(i_rows, i_columns, u + level, w + level)
 
-    def product(self, v_rows: ArrayLike, *, method: Method = "auto", tolerance: float = 1e-10) -> FloatArray:
+    def product(self, v_rows: ArrayLike, *, method: Method = "auto", tolerance: float = 1e-11) -> FloatArray:
         """Currents (A) out of the columns at 0 V, (n,) or (batch, n), for row voltages (V), (m,) or (batch, m).
 
         For one product after programming; several vectors are spread over the processor's cores. A state that stays

@@ -137,13 +137,15 @@ def conjugate_gradients(
         ratio = alpha * rho / gain if gain > 0.0 else 1.0
         gain = alpha * rho
         energy += gain
-        q_worst = max(ratio, ratio_before)
+        worse = max(ratio, ratio_before)
         ratio_before = ratio
-        error = np.sqrt(gain / energy * q_worst / (1.0 - q_worst)) if q_worst < 1.0 else np.inf
-        if error <= tolerance:
-            return k + 1, error
         last = rho
         rho = solve_columns(r, column_pivots, column_wire, z)
+        # and it is at least the residual's norm, A being below S + D: a single short step is not the end
+        left = gain * worse / (1.0 - worse) if worse < 1.0 else np.inf
+        error = np.sqrt(max(left, rho) / energy)
+        if error <= tolerance:
+            return k + 1, error
         beta = rho / last
         for i in range(m):
             for j in range(n):
