@@ -121,7 +121,7 @@ class Table:
 class Rows:
     """A block of rows as columns: ``Rows(Point, v=array, i=array)``; scalars repeat. For millions of points."""
 
-    def __init__(self, row: type, **columns: object) -> None:
+    def __init__(self, row: type, /, **columns: object) -> None:
         fields: tuple[str, ...] = row._fields  # type: ignore[attr-defined]
         if set(columns) != set(fields):
             raise ValueError(f"{row.__name__} has the columns {', '.join(fields)}; got {', '.join(columns)}")
