@@ -92,7 +92,7 @@ def main() -> None:
 
         def h5py_row_by_row() -> None:
             with h5py.File(new(".h5"), "w") as file:
-                data = file.create_dataset("rows", (0, 3), maxshape=(None, 3), chunks=(4096, 3))
+                data = file.create_dataset("rows", (0, 3), "f8", maxshape=(None, 3), chunks=(4096, 3))
                 for k, row in enumerate(instant(None)):
                     data.resize(k + 1, axis=0)
                     data[k] = row

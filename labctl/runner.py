@@ -106,8 +106,7 @@ def _record(
         for item in rows:
             kind = type(item)
             if kind is Trace:
-                journal.trace(item, main - 1)
-                store.trace(item, main - 1)
+                store.trace(item, main - 1, journal.trace(item, main - 1))
             elif kind is Rows:
                 number = index[item.row]
                 store.rows(number, item, journal.rows(number, item))

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
 import labctl
@@ -78,7 +79,7 @@ def test_replay_verifies(recorded: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_replay_names_the_transaction_that_was_changed(
     recorded: Path, where: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One byte of one recorded reply or request is changed in the file."""
+    """One byte of one recorded reply is changed in the file."""
     path = tmp_path / "changed.h5"
     shutil.copy(recorded, path)
     number = change_a_transaction(path, where)
@@ -88,10 +89,14 @@ def test_replay_names_the_transaction_that_was_changed(
 
 
 def change_a_transaction(path: Path, where: float) -> int:
-    """Flip one bit in the middle of a request of the file's tape; return which transaction it is."""
-    from labctl.reader import change_transaction_for_test
-
-    return change_transaction_for_test(path, where)
+    """Flip one bit of a reply on the file's tape; return which transaction it belongs to."""
+    with h5py.File(path, "r+") as file:
+        group = file["entry/journal/transactions"]
+        replies = group["replys"][...]
+        at = int(len(replies) * where)
+        replies[at] ^= 1
+        group["replys"][...] = replies
+        return int(np.searchsorted(group["reply_end"][...], at, side="right"))
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def test_a_hysteresis_loop_with_set_at_positive_and_reset_at_negative(tmp_path: 
 
 def test_the_gate_limits_the_current_of_the_low_resistance_state(tmp_path: Path) -> None:
     peaks, conductances = [], []
-    for v_wl in (1.6, 2.0, 2.4):
+    for v_wl in (1.8, 2.1, 2.5):
         table = sweep(tmp_path, f"{v_wl}.h5", v_wl=v_wl, cycles=2, points=80)
         at = (table["cycle"] == 1) & (table["v"] > 0)
         peaks.append(table["i"][at].max())
