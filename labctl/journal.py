@@ -4,10 +4,10 @@ Layout (all little-endian): three copies of the preamble, magic (16 bytes) and n
 
     length u32 | CRC-32 u32 | kind u8 | time f64 | sequence u64 | payload
 
-length counts from `kind` to the end of the payload. The CRC covers nonce, length and all that follows it, so no record
-of another file, embedded by chance, is taken for one of this. time is in seconds since the start of the run on a
-monotonic clock; sequence numbers all records from 0. Records 0 and 1 are the header, twice. `docs/file-format.md` has
-the payloads; `journal_reader` reads them.
+length counts from `kind` to the end of the payload. The CRC covers nonce, length and all that follows it (the samples
+of a waveform have a CRC of their own instead), so that no record of another file, embedded by chance, passes for one of
+this. time is in seconds since the start of the run on a monotonic clock; sequence numbers all records from 0. Records 0
+and 1 are the header, twice. `docs/file-format.md` has the payloads; `journal_reader` reads them.
 """
 
 import contextlib
@@ -33,7 +33,9 @@ HEAD = struct.Struct("<II")
 COMMON = struct.Struct("<BdQ")
 ROW_PREFIX = struct.Struct("<BdQHQ")  # + table, row number
 ROWS_PREFIX = struct.Struct("<BdQHQI")  # + table, number of the first row, rows
-TRACE_PREFIX = struct.Struct("<BdQqddddHHH")  # + row, scale, offset, t0, dt, lengths of name, unit, dtype
+TRACE_PREFIX = struct.Struct(
+    "<BdQqddddHHHI"
+)  # + row, scale, offset, t0, dt, lengths of name, unit, dtype; CRC of codes
 TRANSACTION_PREFIX = struct.Struct("<BdQHI")  # + lengths of the instrument's name and of the request
 TEXT_LENGTH = struct.Struct("<I")
 CODES = {float: "d", int: "q", bool: "?"}
@@ -64,15 +66,15 @@ class Journal:
         }
         text = json.dumps(described).encode()
         self._tables = tables
-        self._packers = [_packer(table) for table in tables]
         self._numbers = [0] * len(tables)
         self._traces = TraceCheck()
         self._sequence = 0
         self._synced = 0
         self._buffer = bytearray()
-        self._chunks: list[bytearray | bytes] = []
+        self._chunks: list[bytearray | bytes | memoryview] = []
         self._backlog = 0
-        self._dirty = False
+        self._large = False
+        self._written = 0
         self._failure: str | None = None
         self._lock = threading.Lock()  # the buffer
         self._io = threading.Lock()  # the file
@@ -80,6 +82,7 @@ class Journal:
         self._closing = False
         nonce = os.urandom(4)
         self._seed = crc32(nonce)
+        self._packers = [_packer(table, self._seed) for table in tables]
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
         flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
         try:
@@ -108,18 +111,24 @@ class Journal:
 
     def row(self, table_index: int, row: tuple[Any, ...]) -> float:
         """Append one row of a table."""
-        packer, texts = self._packers[table_index]
+        pack, size, seed = self._packers[table_index]
         with self._lock:
             t = time.perf_counter() - self._start
             number = self._numbers[table_index]
             try:
-                if texts:
-                    body = self._pack_with_text(table_index, t, number, row)
+                if size:
+                    body = pack(ROW, t, self._sequence, table_index, number, *row)
                 else:
-                    body = packer(ROW, t, self._sequence, table_index, number, *row)
+                    body = self._pack_with_text(pack, table_index, t, number, row)
             except (struct.error, TypeError, OverflowError) as error:
                 raise self._misfit(table_index, row) from error
-            self._append(body)
+            if size and self._failure is None:  # `_append` for the case that counts: size and seed are known
+                self._buffer += HEAD.pack(size, crc32(body, seed)) + body
+                self._sequence += 1
+                if len(self._buffer) > WRITE_AT:
+                    self._spill()
+            else:
+                self._append(body)
             self._numbers[table_index] = number + 1
         if self._backlog > BACKLOG:
             self._drain(sync=False)
@@ -133,35 +142,34 @@ class Journal:
             t = time.perf_counter() - self._start
         for first in range(0, len(block), BLOCK_ROWS):
             n = min(BLOCK_ROWS, len(block) - first)
-            parts: list[bytes] = []
+            parts: list[bytes | memoryview] = []
             for column, values in zip(table.columns, columns, strict=True):
                 if column.kind is str:
                     cells = [value.encode() for value in values[first : first + n].tolist()]
                     parts.append(b"".join(TEXT_LENGTH.pack(len(cell)) for cell in cells) + b"".join(cells))
                 else:
-                    parts.append(values[first : first + n].tobytes())
+                    parts.append(values[first : first + n].data.cast("B"))
             with self._lock:
                 number = self._numbers[table_index]
                 self._append_parts(ROWS_PREFIX.pack(ROWS, t, self._sequence, table_index, number, n), parts)
                 self._numbers[table_index] = number + n
-            if self._backlog > BACKLOG:
-                self._drain(sync=False)
+            self._write_large()
         return t
 
     def trace(self, trace: Trace, row: int) -> float:
         """Append a waveform that belongs to row number `row` of the main table (-1: before the first)."""
         codes = self._traces.codes(trace)
         name, unit, dtype = trace.name.encode(), trace.unit.encode(), codes.dtype.str.encode()
-        data = codes.tobytes()
+        data = codes.data.cast("B") if len(codes) else b""
+        check = crc32(data)
         with self._lock:
             t = time.perf_counter() - self._start
             prefix = TRACE_PREFIX.pack(
                 TRACE, t, self._sequence, row, trace.scale, trace.offset, trace.t0, trace.dt,
-                len(name), len(unit), len(dtype),
+                len(name), len(unit), len(dtype), check,
             )  # fmt: skip
-            self._append_parts(prefix + name + unit + dtype, [data])
-        if self._backlog > BACKLOG:
-            self._drain(sync=False)
+            self._append_parts(prefix + name + unit + dtype, [data], checked=True)
+        self._write_large()
         return t
 
     def transaction(self, instrument: str, request: bytes, reply: bytes) -> None:
@@ -171,8 +179,7 @@ class Journal:
             t = time.perf_counter() - self._start
             prefix = TRANSACTION_PREFIX.pack(TRANSACTION, t, self._sequence, len(name), len(request))
             self._append_parts(prefix, [name, request, reply])
-        if self._backlog > BACKLOG:
-            self._drain(sync=False)
+        self._write_large()
 
     def event(self, name: str, /, **data: Any) -> float:
         """Append something that happened, such as ``event("end", status="done")``; `data` is JSON."""
@@ -210,20 +217,22 @@ class Journal:
                 os.close(self._fd)
                 self._failure = self._failure or f"journal {self.path} is closed"
 
-    def _append(self, body: bytes) -> None:
+    def _append(self, body: bytes, checked: bytes = b"") -> None:
         if self._failure is not None:
             raise StorageError(self._failure)
-        size = len(body)
+        size = len(body) + len(checked)
         head = HEAD.pack(size, crc32(body, crc32(TEXT_LENGTH.pack(size), self._seed)))
-        self._buffer += head + body
+        self._buffer += head + body + checked
         self._sequence += 1
         if len(self._buffer) > WRITE_AT:
             self._spill()
 
-    def _append_parts(self, prefix: bytes, parts: list[bytes]) -> None:
+    def _append_parts(self, prefix: bytes, parts: Sequence[bytes | memoryview], checked: bool = False) -> None:
+        """A record of several parts; checked: they have a CRC of their own in `prefix`."""
         size = len(prefix) + sum(map(len, parts))
         if size < LARGE:
-            self._append(prefix + b"".join(parts))
+            data = b"".join(parts)
+            self._append(prefix, data) if checked else self._append(prefix + data)
             return
         if size >= 1 << 32:
             raise MeasurementError(
@@ -232,13 +241,19 @@ class Journal:
         if self._failure is not None:
             raise StorageError(self._failure)
         check = crc32(prefix, crc32(TEXT_LENGTH.pack(size), self._seed))
-        for part in parts:
+        for part in () if checked else parts:
             check = crc32(part, check)
         self._buffer += HEAD.pack(size, check) + prefix
         self._sequence += 1
         self._spill()
-        self._chunks += parts  # by reference: no copy of a long waveform
+        self._chunks += parts  # by reference, `_write_large` writes them before their owner goes on
         self._backlog += size
+        self._large = True
+
+    def _write_large(self) -> None:
+        if self._large or self._backlog > BACKLOG:
+            self._large = False
+            self._drain(sync=False)
 
     def _spill(self) -> None:
         self._chunks.append(self._buffer)
@@ -248,38 +263,36 @@ class Journal:
 
     def _drain(self, sync: bool) -> None:
         """Write what is buffered; `sync` also waits for the disk."""
-        with self._io:
-            with self._lock:
-                if self._failure is not None:
-                    raise StorageError(self._failure)
-                chunks, self._chunks = [*self._chunks, self._buffer], []
-                self._buffer, self._backlog = bytearray(), 0
-                sequence = self._sequence
-            try:
+        try:
+            with self._io:
+                with self._lock:
+                    if self._failure is not None:
+                        raise StorageError(self._failure)
+                    chunks, self._chunks = [*self._chunks, self._buffer], []
+                    self._buffer, self._backlog = bytearray(), 0
+                    self._written = self._sequence
                 for chunk in chunks:
                     rest = memoryview(chunk)
                     while rest:
                         rest = rest[os.write(self._fd, rest) :]
-                        self._dirty = True
-                if sync and self._dirty:
-                    getattr(os, "fdatasync", os.fsync)(self._fd)
-                    self._dirty = False
-                if sync:
-                    self._synced = sequence
-            except OSError as error:
-                self._failure = (
-                    f"journal {self.path} cannot be written ({error.strerror or error});"
-                    f" the first {self._synced} records are safe, free some space and start again"
-                )
-                raise StorageError(self._failure) from error
+                written = self._written
+            if sync and written > self._synced:  # without the lock: who writes meanwhile need not wait for the disk
+                getattr(os, "fdatasync", os.fsync)(self._fd)
+                self._synced = max(written, self._synced)
+        except OSError as error:
+            self._failure = (
+                f"journal {self.path} cannot be written ({error.strerror or error});"
+                f" the first {self._synced} records are safe, free some space and start again"
+            )
+            raise StorageError(self._failure) from error
 
     def _keep_synced(self) -> None:
         last = 0.0
         while not self._closing:
-            self._wake.wait(PERIOD)
+            self._wake.wait(max(0.0, last + PERIOD - time.monotonic()))
             self._wake.clear()
             now = time.monotonic()
-            due = now - last >= 0.9 * PERIOD
+            due = now >= last + PERIOD
             try:
                 self._drain(sync=due)
             except StorageError:
@@ -287,13 +300,12 @@ class Journal:
             if due:
                 last = now
 
-    def _pack_with_text(self, table_index: int, t: float, number: int, row: tuple[Any, ...]) -> bytes:
+    def _pack_with_text(self, pack: Any, table_index: int, t: float, number: int, row: tuple[Any, ...]) -> bytes:
         table = self._tables[table_index]
-        packer, _ = self._packers[table_index]
         pairs = list(zip(table.columns, row, strict=True))
         cells = [check_text(table, column, value) for column, value in pairs if column.kind is str]
         plain = [value for column, value in pairs if column.kind is not str]
-        body: bytes = packer(ROW, t, self._sequence, table_index, number, *plain)
+        body: bytes = pack(ROW, t, self._sequence, table_index, number, *plain)
         return body + b"".join(TEXT_LENGTH.pack(len(cell)) for cell in cells) + b"".join(cells)
 
     def _misfit(self, table_index: int, row: tuple[Any, ...]) -> MeasurementError:
@@ -310,10 +322,13 @@ class Journal:
         return MeasurementError(f"table {table.name} has {len(table.columns)} columns, the row has {len(row)} values")
 
 
-def _packer(table: Table) -> tuple[Any, bool]:
-    """Packs prefix and the columns that have a fixed size; and whether there are others."""
-    fixed = "".join(CODES[column.kind] for column in table.columns if column.kind is not str)
-    return struct.Struct(ROW_PREFIX.format + fixed).pack, any(column.kind is str for column in table.columns)
+def _packer(table: Table, seed: int) -> tuple[Any, int, int]:
+    """What packs prefix and columns of fixed size; and when there are no others, the size and the CRC up to it."""
+    fixed = [CODES[column.kind] for column in table.columns if column.kind is not str]
+    packer = struct.Struct(ROW_PREFIX.format + "".join(fixed))
+    if len(fixed) < len(table.columns):
+        return packer.pack, 0, 0
+    return packer.pack, packer.size, crc32(TEXT_LENGTH.pack(packer.size), seed)
 
 
 def hold_lock(fd: int) -> None:

@@ -8,10 +8,10 @@ import json
 import mmap
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from zlib import crc32
 
 import numpy as np
@@ -35,90 +35,17 @@ from labctl.journal import (
     TRANSACTION_PREFIX,
     VERSION,
 )
+from labctl.journal_entries import Block, Entry, EventEntry, Loss, Remains, TraceEntry, TransactionEntry
 from labctl.protocol import Table, Trace
 from labctl.schema import DTYPES, from_json
 from labctl.transport.tape import Transaction
 
 _PREAMBLE = 3 * (len(MAGIC) + 4)
-_SMALLEST = COMMON.size
 _BATCH = 4096
 _PREFIXES = {
     HEADER: COMMON, ROW: ROW_PREFIX, ROWS: ROWS_PREFIX, TRACE: TRACE_PREFIX,
     TRANSACTION: TRANSACTION_PREFIX, EVENT: COMMON,
 }  # fmt: skip
-
-
-class Block(NamedTuple):
-    """Rows of one table: their numbers (n,), times (n,) in s, and the columns, in the table's order."""
-
-    table: int
-    numbers: NDArray[np.int64]
-    t: NDArray[np.float64]
-    columns: dict[str, NDArray[Any]]
-
-
-class TraceEntry(NamedTuple):
-    """A waveform, and the number of the main row it belongs to."""
-
-    t: float
-    row: int
-    trace: Trace
-
-
-class TransactionEntry(NamedTuple):
-    """One exchange; rows_before: main rows recorded before it, lost ones included."""
-
-    t: float
-    rows_before: int
-    transaction: Transaction
-
-
-class EventEntry(NamedTuple):
-    """Something that happened; rows_before as in `TransactionEntry`."""
-
-    t: float
-    rows_before: int
-    name: str
-    data: dict[str, Any]
-
-
-Entry = Block | TraceEntry | TransactionEntry | EventEntry
-
-
-@dataclass
-class Loss:
-    """A stretch of the journal that proves nothing.
-
-    offset, size: in bytes. records: how many are missing, None at the end, where nobody can know. rows: by table, the
-    missing row numbers as (first, last).
-    """
-
-    offset: int
-    size: int
-    records: int | None
-    rows: dict[str, tuple[int, int]] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        where = f"bytes {self.offset} to {self.offset + self.size - 1}"
-        if self.records is None:
-            return f"{where}, the last of the journal, prove nothing: a record that was cut off or damaged"
-        rows = [
-            f"row {first} of {name}" if first == last else f"rows {first} to {last} of {name}"
-            for name, (first, last) in self.rows.items()
-        ]
-        if self.records and not rows:
-            rows = [f"{self.records} record" + ("s" if self.records > 1 else "")]
-        return f"{where} are damaged: lost " + (", ".join(rows) or "nothing that was measured")
-
-    def to_json(self) -> dict[str, Any]:
-        """For the file."""
-        return {
-            "offset": self.offset,
-            "size": self.size,
-            "records": self.records,
-            "rows": {name: list(span) for name, span in self.rows.items()},
-            "text": str(self),
-        }
 
 
 class JournalReader:
@@ -131,6 +58,7 @@ class JournalReader:
         self.path = Path(path)
         self.losses: list[Loss] = []
         self.last_t = 0.0
+        self._samples = True
         try:
             with self.path.open("rb") as file:
                 file.seek(0, 2)
@@ -164,14 +92,17 @@ class JournalReader:
         if isinstance(self._data, mmap.mmap):
             self._data.close()
 
-    def entries(self, rows: bool = True) -> Iterator[Entry]:
-        """Everything that is proven, in order. rows=False leaves rows and traces out (they are still counted)."""
+    def entries(self, samples: bool = True) -> Iterator[Entry]:
+        """Everything that is proven, in order.
+
+        samples=False: rows are left out, waveforms have no codes, and neither is proven (for one's own journal).
+        """
+        self._samples = samples
         for kind, offset, count in self._records():
             if kind in (ROW, ROWS):
-                yield from self._block(kind, offset, count, rows)
+                yield from self._block(kind, offset, count)
             elif kind == TRACE:
-                if rows:
-                    yield self._trace(offset)
+                yield self._trace(offset)
             elif kind == TRANSACTION:
                 yield self._transaction(offset)
             elif kind == EVENT:
@@ -209,16 +140,22 @@ class JournalReader:
     def _proven(self, offset: int) -> tuple[int, int, int] | None:
         """(kind, sequence, end) of the record at `offset` when its CRC proves it."""
         body = offset + HEAD.size
-        if body + _SMALLEST > self._size:
+        if body + COMMON.size > self._size:
             return None
         size, check = HEAD.unpack_from(self._view, offset)
         end = body + size
-        if size < _SMALLEST or end > self._size:
-            return None
-        if crc32(self._view[body:end], crc32(self._view[offset : offset + 4], self._seed)) != check:
-            return None
         kind, _, sequence = COMMON.unpack_from(self._view, body)
-        return (kind, sequence, end) if kind in _PREFIXES and size >= _PREFIXES[kind].size else None
+        if end > self._size or kind not in _PREFIXES or size < _PREFIXES[kind].size:
+            return None
+        covered = end
+        if kind == TRACE:
+            *_, name, unit, dtype, samples = TRACE_PREFIX.unpack_from(self._view, body)
+            covered = body + TRACE_PREFIX.size + name + unit + dtype
+            if covered > end or (self._samples and crc32(self._view[covered:end]) != samples):
+                return None
+        if crc32(self._view[body:covered], crc32(self._view[offset : offset + 4], self._seed)) != check:
+            return None
+        return kind, sequence, end
 
     def _resync(self, offset: int, expected: int) -> int | None:
         """Where the next proven record begins, after the damaged one at `offset` whose sequence number is at least
@@ -291,7 +228,7 @@ class JournalReader:
             & (rows["number"] == np.arange(n, dtype=np.uint64) + rows["number"][0])
         )
         n = n if same.all() else int(np.argmin(same))
-        checks = rows["crc"][:n].tolist()
+        checks = rows["crc"][:n].tolist() if self._samples else []
         del rows, same
         view, seed = self._view, crc32(self._view[offset : offset + 4], self._seed)
         start = offset + HEAD.size
@@ -301,7 +238,7 @@ class JournalReader:
             start += size
         return n
 
-    def _block(self, kind: int, offset: int, count: int, rows: bool) -> Iterator[Block]:
+    def _block(self, kind: int, offset: int, count: int) -> Iterator[Block]:
         body = offset + HEAD.size
         if kind == ROW:
             _, t, _, table, number = ROW_PREFIX.unpack_from(self._view, body)
@@ -315,7 +252,7 @@ class JournalReader:
         if count > 1:
             last = body + (count - 1) * (HEAD.size + HEAD.unpack_from(self._view, offset)[0])
             self.last_t = COMMON.unpack_from(self._view, last)[1]
-        if not rows:
+        if not self._samples:
             return
         numbers = np.arange(number, number + n, dtype=np.int64)
         row_type = self._row_types[table]
@@ -366,16 +303,16 @@ class JournalReader:
     def _trace(self, offset: int) -> TraceEntry:
         body = offset + HEAD.size
         end = body + HEAD.unpack_from(self._view, offset)[0]
-        _, t, _, row, scale, dc, t0, dt, *lengths = TRACE_PREFIX.unpack_from(self._view, body)
+        _, t, _, row, scale, dc, t0, dt, *lengths, check = TRACE_PREFIX.unpack_from(self._view, body)
         at = body + TRACE_PREFIX.size
         texts = []
         for length in lengths:
             texts.append(str(self._view[at : at + length], "utf-8"))
             at += length
         name, unit, dtype = texts
-        codes = np.frombuffer(self._view[at:end], np.dtype(dtype)).copy()
+        codes = np.frombuffer(self._view[at : end if self._samples else at], np.dtype(dtype)).copy()
         self.last_t = t
-        return TraceEntry(t, row, Trace(name, codes, scale, dc, unit, t0, dt))
+        return TraceEntry(t, row, Trace(name, codes, scale, dc, unit, t0, dt), check)
 
     def _transaction(self, offset: int) -> TransactionEntry:
         body = offset + HEAD.size
@@ -457,3 +394,13 @@ def _row_type(table: Table) -> np.dtype[Any] | None:
         ("number", "<u8"),
     ]
     return np.dtype([*head, *(("c_" + column.name, DTYPES[column.kind]) for column in table.columns)])
+
+
+def remains(path: str | Path) -> Remains:
+    """What the finished file carries on of its own journal."""
+    with JournalReader(path) as reader:
+        found = Remains(reader.started)
+        for entry in reader.entries(samples=False):
+            found.add(entry)
+        found.last_t = reader.last_t
+        return found

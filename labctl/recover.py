@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from labctl.errors import StorageError
 from labctl.journal import is_being_written
-from labctl.journal_reader import Block, EventEntry, JournalReader, Loss, TraceEntry
+from labctl.journal_entries import Block, EventEntry, Loss, Remains, TraceEntry
+from labctl.journal_reader import JournalReader
 from labctl.protocol import Rows
 from labctl.reader import open_file
 from labctl.store import Store
@@ -61,10 +62,12 @@ def rebuild_in_memory(journal: Path) -> "h5py.File":
 
 def _rebuild(journal: Path, path: Path | None) -> tuple[Store, list[Loss]]:
     with JournalReader(journal) as reader:
+        rest = Remains(reader.started)
         store = Store(path, reader.header, reader.tables)
         main: list[NDArray[np.int64]] = []
         end: dict[str, Any] = {}
         for entry in reader.entries():
+            rest.add(entry)
             if isinstance(entry, Block):
                 store.rows(entry.table, Rows(reader.tables[entry.table].row, **entry.columns), entry.t)
                 if entry.table == 0:
@@ -73,12 +76,12 @@ def _rebuild(journal: Path, path: Path | None) -> tuple[Store, list[Loss]]:
                 store.trace(entry.trace, _position(main, entry.row), entry.t)
             elif isinstance(entry, EventEntry) and entry.name == "end":
                 end = entry.data
-        losses = reader.losses
+        losses, rest.last_t = reader.losses, reader.last_t
         said = end.get("status", "")
         status = said if said in ("aborted", "failed") or (said == "done" and not losses) else "recovered"
         if losses or not end:
             store.event("recovery", {"status": status, "losses": [loss.to_json() for loss in losses]}, reader.last_t)
-    store.finish(status, end, journal)
+    store.finish(status, end, rest)
     return store, losses
 
 

@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.errors import StorageError, UsageError
-from labctl.journal_reader import EventEntry, JournalReader, TransactionEntry
+from labctl.journal_entries import EventEntry, Remains, TransactionEntry
+from labctl.journal_reader import remains
 from labctl.protocol import Rows, Table, Trace
 from labctl.schema import DTYPES, arrays, column_array, to_json
-from labctl.store_traces import TraceWriter
+from labctl.store_traces import GZIP, TraceWriter
 
 FORMAT = "labctl run"
 FORMAT_VERSION = 1
@@ -31,9 +32,8 @@ RESERVED = ("header", "schema", "summary", "parameters", "traces", "journal", "t
             "duration", "program_name", "user", "notes", "bench", "experiment_identifier")  # fmt: skip
 TEXT = h5py.string_dtype("utf-8")
 CHUNK = 2048  # rows: small tables stay small files, 10^8 rows still open at once
-BLOCK = 4096  # rows gathered before they are written
+BLOCK = 16384  # rows gathered before they are written
 EVERY = 1.0  # s of the run between two states that others can see
-GZIP = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "fletcher32": True}
 
 _memories = itertools.count()
 
@@ -97,8 +97,7 @@ class Store:
 
     def trace(self, trace: Trace, row: int, t: float = float("nan")) -> None:
         """Add a waveform that belongs to row number `row` of the main table."""
-        self._traces.add(trace, row, t)
-        if self._traces.bytes_pending >= 1 << 22 or t >= self._due:
+        if self._traces.add(trace, row, t) or t >= self._due:
             self._write(t)
 
     def event(self, name: str, data: dict[str, Any], t: float) -> None:
@@ -114,18 +113,18 @@ class Store:
                 self.file.flush()
                 self._due = now + EVERY
 
-    def finish(self, status: str, summary: dict[str, Any], journal_path: str | Path | None) -> None:
+    def finish(self, status: str, summary: dict[str, Any], journal: str | Path | Remains | None) -> None:
         """Write the rest and the journal's own records, then set the status, sync and close.
 
         status: done, aborted, failed or recovered (running: leave it as interrupted). Raises `StorageError`; the
-        journal is then still the truth and must stay. A file in memory is left open.
+        journal is then still the truth and must stay. A file in memory is left open. journal: its path, or what was
+        read of it, or None for a run that had none.
         """
         try:
             with self._storing("finished"):
                 for table in self._tables:
                     table.finish()
-                self._traces.write()
-                self._finish_entry(summary, journal_path)
+                self._finish_entry(summary, journal)
                 self.file.flush()
                 if self._in_memory:
                     self.file.attrs["status"] = status
@@ -140,29 +139,23 @@ class Store:
             if not self._in_memory:
                 self._close()
 
-    def _finish_entry(self, summary: dict[str, Any], journal_path: str | Path | None) -> None:
+    def _finish_entry(self, summary: dict[str, Any], journal: str | Path | Remains | None) -> None:
         entry = self._entry
         entry["summary"] = json.dumps(summary)
-        started, last_t = self._header.get("created"), 0.0
-        transactions: list[TransactionEntry] = []
-        events: list[EventEntry] = []
-        if journal_path is not None:
-            with JournalReader(journal_path) as journal:
-                for item in journal.entries(rows=False):
-                    if isinstance(item, TransactionEntry):
-                        transactions.append(item)
-                    elif isinstance(item, EventEntry):
-                        events.append(item)
-                started, last_t = journal.started, journal.last_t
-        _write_journal(entry, transactions, events + self._extra)
-        entry["duration"] = last_t
+        if journal is None:
+            journal = Remains(self._header.get("created", ""))
+        elif not isinstance(journal, Remains):
+            journal = remains(journal)
+        _write_journal(entry, journal.transactions, journal.events + self._extra)
+        self._traces.finish(journal.sums)
+        entry["duration"] = journal.last_t
         entry["duration"].attrs["units"] = "s"
-        if started:
+        if journal.started:
             del entry["start_time"]
-            begin = datetime.fromisoformat(started)
+            begin = datetime.fromisoformat(journal.started)
             entry["start_time"] = begin.isoformat()
-            entry["end_time"] = (begin + timedelta(seconds=last_t)).isoformat()
-        identities = next((event.data for event in events if event.name == "identities"), {})
+            entry["end_time"] = (begin + timedelta(seconds=journal.last_t)).isoformat()
+        identities = next((event.data for event in journal.events if event.name == "identities"), {})
         _identities(entry, identities)
 
     @contextlib.contextmanager

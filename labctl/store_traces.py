@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from labctl.protocol import Trace
 from labctl.schema import TraceCheck
 
+AT_ONCE = 1 << 20  # bytes; a waveform from this size on is written without being copied, and so are many shorter ones
+GZIP: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True, "fletcher32": True}
 CHUNK = 10_000  # samples: one record in 2 ms, a time slice through 200 records in 30 ms
 PER_TRACE = {
     "row": ("<i8", "", "number of the row it belongs to; -1: none"),
@@ -25,26 +27,33 @@ class TraceWriter:
     """Gathers traces and writes them by name."""
 
     def __init__(self, entry: Any) -> None:
-        self.bytes_pending = 0
+        self._gathered = 0
         self._entry = entry
         self._check = TraceCheck()
         self._stacks: dict[str, _Stack] = {}
         self._pending: dict[str, list[tuple[Trace, NDArray[Any], int, float]]] = {}
 
-    def add(self, trace: Trace, row: int, t: float) -> None:
-        """Gather one; the codes are copied."""
+    def add(self, trace: Trace, row: int, t: float) -> bool:
+        """Gather one; True when `write` must follow at once, because the codes were not copied."""
         codes = self._check.codes(trace)
-        codes = codes.copy() if codes.base is not None or codes is trace.codes else codes
-        self._pending.setdefault(trace.name, []).append((trace, codes, row, t))
-        self.bytes_pending += codes.nbytes
+        large = codes.nbytes >= AT_ONCE
+        self._pending.setdefault(trace.name, []).append((trace, codes if large else codes.copy(), row, t))
+        self._gathered += codes.nbytes
+        return large or self._gathered >= AT_ONCE
 
     def write(self) -> None:
         """Append what was gathered."""
-        pending, self._pending, self.bytes_pending = self._pending, {}, 0
+        pending, self._pending, self._gathered = self._pending, {}, 0
         for name, items in pending.items():
             if name not in self._stacks:
                 self._stacks[name] = _Stack(self._entry, items[0][0], items[0][1].dtype)
             self._stacks[name].append(items)
+
+    def finish(self, sums: dict[str, list[int]]) -> None:
+        """Write the rest, and the check values that the journal has."""
+        self.write()
+        for name, stack in self._stacks.items():
+            stack.finish(sums.get(name, []))
 
 
 class _Stack:
@@ -81,16 +90,19 @@ class _Stack:
         self._describe_scale()
 
     def _make_codes(self) -> None:
-        # floats are the instrument's own: noise does not compress
-        packing: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+        # codes of a converter halve at least; the noise of floats does not compress, and their rate is what counts
+        length = max(len(self._first.codes), 256)
+        if self.dtype.kind == "f":
+            packing, chunk = {}, min(length, 1 << 20)
+        else:
+            packing, chunk = GZIP, min(length, CHUNK)
         codes = self._group.create_dataset(
             "codes",
             (self._n, self._samples),
             self.dtype,
             maxshape=(None, None),
-            chunks=(1, CHUNK),
-            fletcher32=True,
-            **(packing if self.dtype.kind in "iu" else {}),
+            chunks=(1, chunk),
+            **packing,
         )
         codes.attrs.update({"units": self._first.unit, "long_name": self._first.name})
         codes.dims[0].attach_scale(self._group["row"])
@@ -113,8 +125,11 @@ class _Stack:
                 group["t"].resize(samples, 0)
                 group["t"][self._samples :] = self._first.t0 + np.arange(self._samples, samples) * self._first.dt
             self._samples = samples
-        for k, (_, codes, _, _) in enumerate(items):
-            group["codes"][first + k, : len(codes)] = codes
+        if len(items) > 1 and len({len(codes) for _, codes, _, _ in items}) == 1:
+            group["codes"][first:, : len(items[0][1])] = np.stack([codes for _, codes, _, _ in items])
+        else:
+            for k, (_, codes, _, _) in enumerate(items):
+                group["codes"][first + k, : len(codes)] = codes
         columns = {
             "row": [row for _, _, row, _ in items],
             "length": [len(codes) for _, codes, _, _ in items],
@@ -123,6 +138,12 @@ class _Stack:
         for name, values in columns.items():
             group[name][first:] = values
         self._check_constant([trace for trace, _, _, _ in items])
+
+    def finish(self, sums: list[int]) -> None:
+        if len(sums) == self._n:
+            dataset = self._group.create_dataset("crc32", data=np.array(sums, "<u4"))
+            dataset.attrs.update({"units": "", "long_name": "CRC-32 of the codes, little-endian, without the padding"})
+            dataset.dims[0].attach_scale(self._group["row"])
 
     def _check_constant(self, traces: list[Trace]) -> None:
         """What was written once for the whole stack must hold for each trace, or go."""

@@ -1,0 +1,107 @@
+"""What a journal holds, read: rows in blocks, waveforms, transactions, events; and what it lost."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labctl.protocol import Trace
+from labctl.transport.tape import Transaction
+
+
+class Block(NamedTuple):
+    """Rows of one table: their numbers (n,), times (n,) in s, and the columns, in the table's order."""
+
+    table: int
+    numbers: NDArray[np.int64]
+    t: NDArray[np.float64]
+    columns: dict[str, NDArray[Any]]
+
+
+class TraceEntry(NamedTuple):
+    """A waveform, the number of the main row it belongs to, and the CRC-32 of its codes."""
+
+    t: float
+    row: int
+    trace: Trace
+    crc: int
+
+
+class TransactionEntry(NamedTuple):
+    """One exchange; rows_before: main rows recorded before it, lost ones included."""
+
+    t: float
+    rows_before: int
+    transaction: Transaction
+
+
+class EventEntry(NamedTuple):
+    """Something that happened; rows_before as in `TransactionEntry`."""
+
+    t: float
+    rows_before: int
+    name: str
+    data: dict[str, Any]
+
+
+Entry = Block | TraceEntry | TransactionEntry | EventEntry
+
+
+@dataclass
+class Loss:
+    """A stretch of the journal that proves nothing.
+
+    offset, size: in bytes. records: how many are missing, None at the end, where nobody can know. rows: by table, the
+    missing row numbers as (first, last).
+    """
+
+    offset: int
+    size: int
+    records: int | None
+    rows: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        where = f"bytes {self.offset} to {self.offset + self.size - 1}"
+        if self.records is None:
+            return f"{where}, the last of the journal, prove nothing: a record that was cut off or damaged"
+        rows = [
+            f"row {first} of {name}" if first == last else f"rows {first} to {last} of {name}"
+            for name, (first, last) in self.rows.items()
+        ]
+        if self.records and not rows:
+            rows = [f"{self.records} record" + ("s" if self.records > 1 else "")]
+        return f"{where} are damaged: lost " + (", ".join(rows) or "nothing that was measured")
+
+    def to_json(self) -> dict[str, Any]:
+        """For the file."""
+        return {
+            "offset": self.offset,
+            "size": self.size,
+            "records": self.records,
+            "rows": {name: list(span) for name, span in self.rows.items()},
+            "text": str(self),
+        }
+
+
+@dataclass
+class Remains:
+    """Everything of a journal but its rows and samples; what a finished file carries on.
+
+    started: ISO time of the start. last_t: time of the last record, s. sums: by trace name, the CRC-32 of each.
+    """
+
+    started: str
+    last_t: float = 0.0
+    transactions: list[TransactionEntry] = field(default_factory=list)
+    events: list[EventEntry] = field(default_factory=list)
+    sums: dict[str, list[int]] = field(default_factory=dict)
+
+    def add(self, entry: Entry) -> None:
+        """Take what is to be carried on."""
+        if isinstance(entry, TransactionEntry):
+            self.transactions.append(entry)
+        elif isinstance(entry, EventEntry):
+            self.events.append(entry)
+        elif isinstance(entry, TraceEntry):
+            self.sums.setdefault(entry.trace.name, []).append(entry.crc)
