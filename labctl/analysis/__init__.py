@@ -1,0 +1,1 @@
+"""Pure functions on recorded tables and waveforms; they know no instrument and change nothing."""
