@@ -171,10 +171,27 @@ class Bench:
 
         V_in = V_ref + I·R_syn; 0 A puts the pad at V_ref. Raises `LimitError` before sending.
         """
+        self.inputs({neuron: i_syn})
+
+    def inputs(self, i_syn: Mapping[int, float]) -> None:
+        """Drive several input neurons (number → A) from the same tick on, as `inject` does with one."""
+        self._set({f"IN{neuron}": self.v_in(neuron, current) for neuron, current in i_syn.items()})
+
+    def v_in(self, neuron: int, i_syn: float) -> float:
+        """The voltage at the pad of an input neuron that drives `i_syn` A at the present V_ref, checked to be allowed."""
         limit = self.station.limits["i_syn"]
         if not 0 <= i_syn <= limit:
             raise LimitError(f"i_syn = {si(i_syn, 'A')} is outside 0 A … {si(limit, 'A')}, what the LDO can give")
-        self._set({f"IN{neuron}": self._volts["VREF"] + i_syn * self.r_syn(neuron)})
+        pin = f"IN{neuron}"
+        volts = self.volts("VREF") + i_syn * self.r_syn(neuron)
+        self._check({pin: volts})
+        return volts
+
+    def volts(self, pin: str) -> float:
+        """What a bias pin or an input is set to now, in V; raises `UsageError` without power."""
+        if not self._powered:
+            raise UsageError("the chip has no power; do this inside `with bench.powered():`")
+        return self._volts[pin]
 
     def r_syn(self, neuron: int) -> float:
         """The resistance in front of an input neuron, in Ω."""

@@ -14,6 +14,7 @@ from drivers.fpga.program import (
     REGISTER,
     REGISTERS,
     SAMPLE_UNIT,
+    SETTLE,
     Add,
     Branch,
     Commit,
@@ -41,8 +42,6 @@ DACS, COUNTERS, FIFO_DEPTH, SAMPLE_TICKS = 64, 32, 65536, 100
 DAC_FULL_SCALE = 5.0
 RANGES = (1e-6, 10e-6, 100e-6, 1e-3)
 """Full scale of each transimpedance range in amperes; 32767 codes each way."""
-SETTLE = 100
-"""Ticks that an output change takes before the next instruction (1 µs)."""
 SLICE = 10_000_000
 """Longest stretch simulated at once, in ticks (100 ms); between two stretches an abort can act."""
 

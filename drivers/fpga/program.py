@@ -18,6 +18,8 @@ from labctl.wire.message import BOOL, I32, U8, U16, U32, Message, WireError
 REGISTERS = 16
 REGISTER = 0x7FFF_FF00
 """Operands REGISTER … REGISTER + 15 name a register."""
+SETTLE = 100
+"""Ticks that an output change takes before the next instruction."""
 SAMPLE_UNIT = 10e-12
 """What 1 means in a register that a read has filled, in amperes."""
 OVERRANGE_REGISTER = 0x7FFF_FE00
