@@ -178,7 +178,7 @@ class Bench:
         self._set({f"IN{neuron}": self.v_in(neuron, current) for neuron, current in i_syn.items()})
 
     def v_in(self, neuron: int, i_syn: float) -> float:
-        """The voltage at the pad of an input neuron that drives `i_syn` A at the present V_ref, checked to be allowed."""
+        """The voltage at an input neuron's pad that drives `i_syn` A at the present V_ref; raises `LimitError`."""
         limit = self.station.limits["i_syn"]
         if not 0 <= i_syn <= limit:
             raise LimitError(f"i_syn = {si(i_syn, 'A')} is outside 0 A … {si(limit, 'A')}, what the LDO can give")
