@@ -54,8 +54,8 @@ register 0 … {program.REGISTERS - 1}, all others are numbers.
 
 An output change (Commit, and each SetDacs or SetRoutes) takes {program.SETTLE} ticks until the next instruction; a read
 takes `average` times the conversion time of Identity, and again as long for each change of range. A register that a
-read has filled holds the current in units of {program.SAMPLE_UNIT * 1e12:g} pA, or ±0x{program.OVERRANGE_REGISTER:08x} when it
-is beyond the range. All other instructions take no time on the clock.
+read has filled holds the current in units of {program.SAMPLE_UNIT * 1e12:g} pA, or
+±0x{program.OVERRANGE_REGISTER:08x} when it is beyond the range. All other instructions take no time on the clock.
 
 A record has {program.RECORD.itemsize} bytes: tick u64, value i32, aux u32, tag u16, kind u8, flags u8.
 
