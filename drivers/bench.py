@@ -284,7 +284,7 @@ class Bench:
     def wait(self, seconds: float) -> None:
         """Let time pass on the bench's clock."""
         self.abort.check()
-        self.run([*(Delay(ticks) for ticks in self._pieces(seconds)), End()])
+        self.run([*(Delay(ticks) for ticks in self.pieces(seconds)), End()])
 
     def now(self) -> float:
         """The bench's clock, in s since the board was switched on."""
@@ -299,10 +299,10 @@ class Bench:
         """
         self.abort.check()
         mask = sum(1 << neuron for neuron in set(neurons))
-        program: list[Instruction] = [Delay(ticks) for ticks in self._pieces(settle)]
+        program: list[Instruction] = [Delay(ticks) for ticks in self.pieces(settle)]
         program += [Trigger(100)] if trigger else []
         program += [Stamp(mask if stamps else 0)]
-        pieces = self._pieces(gate)
+        pieces = self.pieces(gate)
         program += [Count(ticks, mask, 0) for ticks in pieces]
         records = self.run([*program, Stamp(0), End()])
         counts = records[records["kind"] == Kind.COUNT]
@@ -340,7 +340,8 @@ class Bench:
             raise UsageError(f"{si(seconds, 's')} is no time the board can make; its clock ticks every {si(tick, 's')}")
         return ticks
 
-    def _pieces(self, seconds: float) -> list[int]:
+    def pieces(self, seconds: float) -> list[int]:
+        """`seconds` as delays that one instruction can hold, in ticks."""
         whole, rest = divmod(self.ticks(seconds), MAX_TICKS)
         return [MAX_TICKS] * whole + [rest] * (rest > 0)
 
