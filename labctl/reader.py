@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import h5py
     import xarray
 
+    from labctl.playback import Playback
+
 READABLE = (1,)  # versions of the format
 
 
@@ -88,6 +90,16 @@ class Run:
     def columns(self, name: str | None = None) -> tuple[Column, ...]:
         """The declared columns of a table: name, kind, unit, limits, meaning."""
         return self._table(name).columns
+
+    def row_type(self, name: str | None = None) -> type:
+        """The NamedTuple type of a table's rows: same name and columns as the protocol's."""
+        return self._table(name).row
+
+    def playback(self, speed: float = 1.0, *, loop: bool = False) -> "Playback":
+        """Rows, traces and events again, in recorded time, `speed` times as fast; see `playback.Playback`."""
+        from labctl.playback import Playback
+
+        return Playback(self, speed, loop=loop)
 
     def units(self, name: str | None = None) -> dict[str, str]:
         """Unit of each column; "" for pure numbers and text."""
