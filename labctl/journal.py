@@ -183,8 +183,9 @@ class Journal:
 
     def event(self, name: str, /, **data: Any) -> float:
         """Append something that happened, such as ``event("end", status="done")``; `data` is JSON."""
-        text = json.dumps({"name": name, "data": data}).encode()
         with self._lock:
+            # with the rows so far, so that it shows when the last ones before it are missing
+            text = json.dumps({"name": name, "data": data, "rows": self._numbers}).encode()
             t = time.perf_counter() - self._start
             self._append(COMMON.pack(EVENT, t, self._sequence) + text)
         return t

@@ -245,8 +245,7 @@ class JournalReader:
             n = count
         else:
             _, t, _, table, number, n = ROWS_PREFIX.unpack_from(self._view, body)
-        if number > self._numbers[table] and self.losses:
-            self.losses[-1].rows[self.tables[table].name] = (self._numbers[table], number - 1)
+        self._missing(table, number)
         self._numbers[table] = number + n
         self.last_t = t
         if count > 1:
@@ -266,6 +265,12 @@ class JournalReader:
             at = body + (ROW_PREFIX.size if kind == ROW else ROWS_PREFIX.size)
             columns = self._row_with_text(table, at) if kind == ROW else self._columns(table, at, n)
             yield Block(table, numbers, np.full(n, t), columns)
+
+    def _missing(self, table: int, number: int) -> None:
+        """The next row of that table has `number`: name those in between as lost."""
+        if number > self._numbers[table] and self.losses:
+            self.losses[-1].rows[self.tables[table].name] = (self._numbers[table], number - 1)
+        self._numbers[table] = max(number, self._numbers[table])
 
     def _columns(self, table: int, at: int, n: int) -> dict[str, NDArray[Any]]:
         columns: dict[str, NDArray[Any]] = {}
@@ -335,6 +340,8 @@ class JournalReader:
         end = body + HEAD.unpack_from(self._view, offset)[0]
         _, t, _ = COMMON.unpack_from(self._view, body)
         what = json.loads(bytes(self._view[body + COMMON.size : end]))
+        for table, number in enumerate(what["rows"]):
+            self._missing(table, number)
         self.last_t = t
         return EventEntry(t, self._numbers[0] if self._numbers else 0, what["name"], what["data"])
 

@@ -95,7 +95,7 @@ class Store:
         if table.gathered >= BLOCK or last >= self._due:
             self._write(last)
 
-    def trace(self, trace: Trace, row: int, t: float = float("nan")) -> None:
+    def trace(self, trace: Trace, row: int, t: float) -> None:
         """Add a waveform that belongs to row number `row` of the main table."""
         if self._traces.add(trace, row, t) or t >= self._due:
             self._write(t)
