@@ -6,6 +6,7 @@ exchange goes to the recorder as the bytes that were on the wire.
 
 import contextlib
 import threading
+from collections.abc import Callable
 from typing import TypeVar
 
 from labctl.errors import LinkError, VersionError
@@ -90,8 +91,8 @@ class FrameLink:
 class ScpiLink:
     """Text commands, text answers and definite-length blocks (IEEE 488.2 §8.7.9).
 
-    One owner and one lock. After any failure the link is dirty: the next use clears it and proves, with a value that
-    only this question can have as its answer, that answers belong to questions again.
+    One owner and one lock. After any failure the link is dirty: the next use clears it and proves, with values that
+    only these questions can have as answers, that answers belong to questions again.
     """
 
     def __init__(self, transport: Transport, instrument: str, timeout: float = 5.0) -> None:
@@ -105,90 +106,117 @@ class ScpiLink:
         self._nonce = 0
 
     def write(self, command: str) -> None:
-        """Send a command (or several joined by ``;``) that has no answer."""
+        """Send a command (or several joined by ``;``) that has no answer; raises `LinkError`."""
         with self._lock:
             self._clean()
-            request = command.encode("ascii") + b"\n"
-            self.transport.write(request)
-            self._record(request, b"")
+            self._exchange(command, lambda: b"")
 
     def query(self, command: str, timeout: float | None = None) -> str:
         """Send a query and return its one-line answer, stripped; raises `LinkError`."""
+        limit = self.timeout if timeout is None else timeout
         with self._lock:
             self._clean()
-            return self._ask(command, timeout).decode("ascii").strip()
+            line = self._exchange(command, lambda: self._until_newline(limit))
+            return line.decode("ascii").strip()
 
-    def query_block(self, command: str, timeout: float | None = None) -> bytes:
-        """Send a query and return the data of its definite-length block, by exact length; raises `LinkError`."""
+    def query_block(
+        self, command: str, timeout: float | None = None, *, head: bytes = b"", tail: bytes = b"\n"
+    ) -> bytes:
+        """Send a query and return the data of its definite-length block, by exact length; raises `LinkError`.
+
+        head, tail: what some instruments put before and after the block.
+        """
+        limit = self.timeout if timeout is None else timeout
+        start = 0
+
+        def receive() -> bytes:
+            nonlocal start
+            intro = self._exactly(len(head) + 2, limit)
+            count = intro[len(head) + 1 :]
+            if not intro.startswith(head + b"#") or not count.isdigit() or count == b"0":
+                raise LinkError(f"{self._who()} answers {command} with {preview(intro)}, not with a block")
+            digits = self._exactly(int(count), limit)
+            if not digits.isdigit():
+                raise LinkError(f"{self._who()} answers {command} with a block of length {preview(digits)}")
+            data = self._exactly(int(digits), limit)
+            end = self._exactly(len(tail), limit)
+            if end != tail:
+                raise LinkError(f"{self._who()} ends the block of {command} with {preview(end)}; are bytes missing?")
+            start = len(intro) + len(digits)
+            return intro + digits + data + end
+
         with self._lock:
             self._clean()
-            request = command.encode("ascii") + b"\n"
-            limit = self.timeout if timeout is None else timeout
-            try:
-                self.transport.write(request)
-                head = self._exactly(2, limit)
-                if head[:1] != b"#" or not head[1:].isdigit() or head == b"#0":
-                    raise LinkError(
-                        f"{self.instrument}: {command} answered {preview(head)}, not a definite-length block"
-                    )
-                digits = self._exactly(int(head[1:]), limit)
-                if not digits.isdigit():
-                    raise LinkError(f"{self.instrument}: {command} answered a block of length {preview(digits)}")
-                data = self._exactly(int(digits), limit)
-                tail = self._until_newline(limit)
-            except LinkError:
-                self._dirty = True
-                raise
-            self._record(request, head + digits + data + tail)
-            return data
+            reply = self._exchange(command, receive)
+            return reply[start : len(reply) - len(tail)]
 
-    def _ask(self, command: str, timeout: float | None = None) -> bytes:
+    def _exchange(self, command: str, receive: Callable[[], bytes]) -> bytes:
         request = command.encode("ascii") + b"\n"
         try:
             self.transport.write(request)
-            line = self._until_newline(self.timeout if timeout is None else timeout)
-            if not line.isascii():
-                raise LinkError(f"{self.instrument} at {self.transport.address} answers {command} with {preview(line)}")
-        except LinkError:
+            reply = receive()
+        except BaseException:  # an interrupt in the middle of an answer leaves its rest on the wire
             self._dirty = True
             raise
-        self._record(request, line)
-        return line
+        if self.recorder:
+            self.recorder.transaction(self.instrument, request, reply)
+        return reply
 
     def _clean(self) -> None:
-        if not self._dirty:
+        if not (self._dirty or self._pending):  # bytes left over are nobody's answer
             return
         for _ in range(3):
             self._pending.clear()
-            self._nonce = self._nonce % 254 + 1
             try:
                 self.transport.clear()
-                if self._ask(f"*ESE {self._nonce};*ESE?").strip() == str(self._nonce).encode():
+                # late answers may look like the first value, hardly like both
+                if self._proves(skip=True) and self._proves(skip=False):
                     self._dirty = False
                     return
             except LinkTimeout:
                 continue
-        raise LinkError(
-            f"{self.instrument} at {self.transport.address} answers out of step after an error;"
-            " switch the instrument off and on, then open the bench again"
-        )
+        raise LinkError(f"{self._who()} answers out of step; switch it off and on, then open the bench again")
 
-    def _record(self, request: bytes, reply: bytes) -> None:
-        if self.recorder:
-            self.recorder.transaction(self.instrument, request, reply)
+    def _proves(self, skip: bool) -> bool:
+        """Whether a value that was never asked before comes back; `skip`: after any number of late answers."""
+        self._nonce = self._nonce % 254 + 1
+        self.transport.write(b"*ESE %d;*ESE?\n" % self._nonce)
+        seen = 0
+        while seen < 1 << 28:
+            line = self._line(min(self.timeout, 2.0), limit=1 << 28)
+            seen += len(line)
+            try:
+                if int(line) == self._nonce:
+                    return True
+            except ValueError:
+                pass
+            if not skip:
+                return False
+        return False
 
     def _exactly(self, size: int, timeout: float) -> bytes:
         while len(self._pending) < size:
-            self._pending += self.transport.read(max(size - len(self._pending), 1), timeout)
+            self._pending += self.transport.read(size - len(self._pending), timeout)
         data = bytes(self._pending[:size])
         del self._pending[:size]
         return data
 
-    def _until_newline(self, timeout: float, limit: int = 65536) -> bytes:
+    def _until_newline(self, timeout: float) -> bytes:
+        line = self._line(timeout, limit=65536)
+        if not line.isascii():
+            raise LinkError(f"{self._who()} sends {preview(line)}, which is no text; is it the {self.instrument}?")
+        return line
+
+    def _line(self, timeout: float, limit: int) -> bytes:
         while (end := self._pending.find(b"\n")) < 0:
             if len(self._pending) > limit:
-                raise LinkError(f"{self.instrument} sends {limit} bytes without a line end: {preview(bytes(self._pending[:64]))}")
+                raise LinkError(
+                    f"{self._who()} sends {limit} bytes without a line end: {preview(bytes(self._pending[:64]))}"
+                )
             self._pending += self.transport.read(4096, timeout)
         line = bytes(self._pending[: end + 1])
         del self._pending[: end + 1]
         return line
+
+    def _who(self) -> str:
+        return f"{self.instrument} at {self.transport.address}"

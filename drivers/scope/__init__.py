@@ -1,0 +1,1 @@
+"""The oscilloscope: driver, dialects of the vendors, simulation."""

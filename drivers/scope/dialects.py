@@ -1,0 +1,191 @@
+"""How each vendor spells what an oscilloscope does: one frozen value a vendor, known to the driver by name.
+
+Adding an oscilloscope means adding a value here. What was checked against a manual cites it; nothing here has been
+checked against a real oscilloscope yet.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labctl.quantity import Q
+
+Reply = Mapping[str, float | str]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A group of settings: one message that sets them and asks for what is in force, and how to read the answer.
+
+    send: a format string of the driver's names. read: the answer to the same names, SI units.
+    """
+
+    send: str
+    read: Callable[[str], Reply]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What codes mean: volts = code·scale + offset, seconds after the trigger = t0 + k·dt, for `points` codes."""
+
+    points: int
+    scale: float
+    offset: float
+    t0: float
+    dt: float
+    averages: int = 1
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One vendor's language. `{…}` in a command is filled in by the driver with the names given beside it."""
+
+    name: str
+    identity: str  # pattern that the answer to *IDN? matches
+    channels: int
+
+    # what can be asked, refused by the driver before a byte is sent
+    full_scale: Q  # V over the screen's height, for a 1:1 probe
+    offsets: tuple[tuple[float, float], ...]  # (full scale up to, |offset| up to), V for a 1:1 probe
+    probe: Q
+    span: Q  # s over the screen's width
+    delay: Q  # s from the trigger to the screen's left edge
+    points: tuple[int, ...]  # record lengths to choose from
+    level: float  # |trigger level − offset| up to, in full scales
+    external: Q  # V, trigger level of the external input
+    averages: Q
+    average_points: int  # most points of an averaged record
+    rounding: float  # relative difference between asked and in force that is no surprise
+
+    # commands
+    reset: str  # defaults, stopped, no channel on; a query, answered when done
+    channel: Setting  # n, on, probe, coupling, full_scale, offset → full_scale, offset, probe, coupling
+    timebase: Setting  # span, left, centre, points → span, centre
+    trigger: Setting  # source (0: external), level, slope → level
+    sources: Callable[[int], str]
+    slopes: Mapping[str, str]
+    mode: Setting  # average (bool), count → count
+    modes: tuple[str, str]  # normal, average
+    arm: str
+    arm_average: str  # runs until stopped
+    stop: str
+    force: str
+    armed: tuple[str, Callable[[str], bool]]  # query, answer → waits for the trigger (or has had it)
+    done: tuple[str, Callable[[str], bool]]  # query, answer → the single acquisition is complete
+    averaged: tuple[str, Callable[[str], int]]  # query, answer → acquisitions averaged so far; {n}
+    error: tuple[str, Callable[[str], str]]  # query, answer → what is wrong, "" when the queue is empty
+    select: str  # n, points, word: choose what to read; a query, answered with the scaling
+    scaling: Callable[[str], Scaling]
+    data: str  # n: query, answered with a block
+    codes: Callable[[bytes, bool], NDArray[np.integer]]  # block, word → codes
+    clipped: Callable[[NDArray[np.integer]], NDArray[np.bool_]]  # codes → beyond the screen
+    data_head: bytes = b""
+    data_tail: bytes = b"\n"
+
+
+# Keysight InfiniiVision ------------------------------------------------------------------------------------------
+# "InfiniiVision 3000T X-Series Oscilloscopes Programmer's Guide" (and the guides of the 2000 X-, 3000 X- and 4000
+# X-Series, which agree where cited): chapters :ACQuire, :CHANnel<n>, :OPERegister (Root), :TIMebase, :TRIGger,
+# :WAVeform, Status Reporting, Synchronizing Acquisitions.
+
+
+def _fields(*names: str) -> Callable[[str], Reply]:
+    def read(answer: str) -> Reply:
+        words = answer.split(";")
+        if len(words) != len(names):
+            raise ValueError(f"{len(words)} answers to {len(names)} questions")
+        return {
+            name: float(word) if name[0].islower() else word.upper() for name, word in zip(names, words, strict=True)
+        }
+
+    return read
+
+
+def _infiniivision_scaling(answer: str) -> Scaling:
+    # :WAVeform:PREamble?: format, type, points, count, xincrement, xorigin, xreference, yincrement, yorigin, yreference
+    # volts = (code − yreference)·yincrement + yorigin, seconds = (k − xreference)·xincrement + xorigin
+    words = answer.split(",")
+    if len(words) != 10:
+        raise ValueError(f"{len(words)} fields instead of 10")
+    points, count = int(words[2]), int(words[3])
+    xincrement, xorigin, xreference, yincrement, yorigin, yreference = map(float, words[4:])
+    return Scaling(
+        points=points,
+        scale=yincrement,
+        offset=yorigin - yreference * yincrement,
+        t0=xorigin - xreference * xincrement,
+        dt=xincrement,
+        averages=count,
+    )
+
+
+def _infiniivision_error(answer: str) -> str:
+    number, _, text = answer.partition(",")
+    return "" if int(number) == 0 else f"{int(number)} {text.strip().strip(chr(34))}"
+
+
+def _unsigned(block: bytes, word: bool) -> NDArray[np.integer]:
+    return np.frombuffer(block, np.dtype("<u2" if word else "u1"))
+
+
+def _infiniivision_clipped(codes: NDArray[np.integer]) -> NDArray[np.bool_]:
+    # :WAVeform:DATA: 0 is a hole (not acquired), 1 clipped low, the highest code clipped high
+    return np.asarray((codes <= 1) | (codes == np.iinfo(codes.dtype).max))
+
+
+KEYSIGHT_INFINIIVISION = Dialect(
+    name="keysight-infiniivision",
+    identity=r"(KEYSIGHT|AGILENT) TECHNOLOGIES, ?(DSO|MSO|EDU)|labctl,simulated InfiniiVision",
+    channels=4,
+    full_scale=Q("V", 8e-3, 40.0, "screen height, 1 mV to 5 V a division"),
+    offsets=((1.6, 2.0), (40.0, 50.0)),  # data sheet; unchecked
+    probe=Q("", 0.1, 10_000, "probe attenuation"),
+    span=Q("s", 20e-9, 500.0, "screen width"),
+    delay=Q("s", -250.0, 500.0, "time from the trigger to the left edge of the screen"),
+    # :WAVeform:POINts: an even divisor of 1000, or more in steps of 1, 2, 5
+    points=(100, 250, 500, *(m * 10**e for e in (3, 4, 5) for m in (1, 2, 5)), 1_000_000, 2_000_000, 4_000_000),
+    level=0.75,  # :TRIGger:LEVel:HIGH: 0.75 full scales from the centre
+    external=Q("V", -8.0, 8.0, "level of the external trigger input, at its reset range"),
+    averages=Q("", 2, 65536, "acquisitions to average"),
+    average_points=1000,  # chapter :WAVeform, AVERage data
+    rounding=0.02,
+    reset="*RST;*CLS;:STOP;:CHAN1:DISP 0;*OPC?",
+    channel=Setting(
+        ":CHAN{n}:DISP {on:d};PROB {probe:.9G};COUP {coupling};RANG {full_scale:.9G};OFFS {offset:.9G};"
+        "PROB?;COUP?;RANG?;OFFS?",
+        _fields("probe", "COUPLING", "full_scale", "offset"),
+    ),
+    timebase=Setting(
+        ":WAV:POIN:MODE RAW;:WAV:POIN {points};:TIM:MODE MAIN;REF CENT;RANG {span:.9G};POS {centre:.12G};RANG?;POS?",
+        _fields("span", "centre"),
+    ),
+    trigger=Setting(
+        ":TRIG:MODE EDGE;SWE NORM;:TRIG:EDGE:SOUR {source};SLOP {slope};LEV {level:.9G};LEV?",
+        _fields("level"),
+    ),
+    sources=lambda n: f"CHAN{n}" if n else "EXT",
+    slopes={"rising": "POS", "falling": "NEG", "either": "EITH"},
+    mode=Setting(":ACQ:TYPE {mode};COUN {count};TYPE?;COUN?", _fields("MODE", "count")),
+    modes=("NORM", "AVER"),
+    arm=":SING",
+    # :SINGle does not average (chapter Synchronizing Acquisitions) and :DIGitize blocks; that :WAVeform:COUNt? counts
+    # while it runs is unchecked
+    arm_average=":RUN",
+    stop=":STOP",
+    force=":TRIG:FORC",
+    # Synchronizing with a Single-Shot DUT: :AER? is 1 once the trigger is armed, run bit 3 falls when it has stopped
+    armed=(":AER?", lambda answer: int(answer) == 1),
+    done=(":OPER:COND?", lambda answer: not int(answer) & 8),
+    averaged=(":WAV:SOUR CHAN{n};COUN?", int),
+    error=(":SYST:ERR?", _infiniivision_error),
+    select=":WAV:SOUR CHAN{n};FORM {format};UNS 1;BYT LSBF;:WAV:POIN:MODE RAW;:WAV:POIN {points};PRE?",
+    scaling=_infiniivision_scaling,
+    data=":WAV:DATA?",
+    codes=_unsigned,
+    clipped=_infiniivision_clipped,
+)
+
+DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (KEYSIGHT_INFINIIVISION,)}
+"""Every dialect by the name that station files use."""
