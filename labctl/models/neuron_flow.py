@@ -1,0 +1,223 @@
+"""The membrane between two events: the exact flow of its equation for a constant input.
+
+    above rest:  dV/dt = A·g(V) − L_n·(1 − e^(−(V − V_rest)/U_T))
+    below rest:  dV/dt = A·g(V) + L_p·(1 − e^((V − V_rest)/U_T))
+    steering:    g(V) = 1/(1 + e^((V − V_gain)/w))
+
+The leak is that of a saturated subthreshold FET. With w = |V − V_rest| both sides read dw/dt = a + L·e^(−w/U_T) as long
+as g = 1, which is linear in e^(w/U_T): V(t) and crossing times are closed forms. g is set to 1 while V is more than
+23 widths below V_gain. There g > 1 − 1.03e-10, so V is wrong by less than width·1.03e-10 (4e-12 V) at the end of that
+stretch. Above it the solution is a Taylor series of order 16 of the three quantities V, leak and g, which are closed
+under differentiation, with steps whose last two terms stay below 1e-15 V. The right-hand side falls with V
+everywhere, so two solutions never move apart: the error at any time is at most the sum of those of the steps.
+"""
+
+from math import exp, expm1, inf, log, log1p
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from labctl.models.neuron_params import FloatArray
+
+(
+    C_REST, C_L_N, C_L_P, C_THR, C_LAT, C_PW, C_DEAD, C_KC, C_IX, C_P, C_M, C_GAIN, C_W, C_UT, C_JITTER, C_NOISE,
+) = range(16)  # fmt: skip
+CONDITIONS = 16
+"""Length of a row of conditions: what biases, parameters and temperature make of one neuron."""
+
+ORDER = 16
+_TOLERANCE = 1e-15  # V, of the last two terms of a step
+_WIDTHS = 23.0
+
+
+@njit(cache=True)
+def workspace() -> FloatArray:
+    """Room for the coefficients of a series; one for each thread."""
+    return np.empty((4, ORDER + 1))
+
+
+@njit(cache=True)
+def _growth(x: float) -> float:
+    """(e^x − 1)/x."""
+    return expm1(x) / x if x != 0.0 else 1.0
+
+
+@njit(cache=True)
+def _relax(w: float, a: float, leak: float, u_t: float, t: float) -> float:
+    """Distance from rest after `t`, from dw/dt = a + leak·e^(−w/U_T); below 0 where rest was passed."""
+    x = a * t / u_t
+    if x > 0.0 and w > 40.0 * u_t:
+        return w + a * t
+    b = exp(-w / u_t) * leak * t / u_t
+    if x > 0.0:
+        return w + a * t + u_t * log1p(b * _growth(-x))
+    y = exp(x) + b * _growth(x)
+    return w + u_t * log(y) if y > 0.0 else -inf
+
+
+@njit(cache=True)
+def _duration(w: float, to: float, a: float, leak: float, u_t: float) -> float:
+    """Time from distance `w` to distance `to`; inf where it is never reached."""
+    slope = a + leak * exp(-w / u_t)
+    if slope == 0.0:
+        return inf
+    ratio = expm1((to - w) / u_t) / slope
+    x = a * ratio
+    if x <= -1.0:
+        return inf
+    if abs(x) < 1e-5:
+        return u_t * ratio * (1.0 - x * (0.5 - x * (1.0 / 3.0 - 0.25 * x)))
+    return u_t * log1p(x) / a
+
+
+@njit(cache=True)
+def _series(v: float, a: float, left: float, stop: float, c: FloatArray, ws: FloatArray) -> tuple[float, float]:
+    """One Taylor step with V_gain steering: (V, time used). V is `stop` where it was reached within `left`."""
+    u_t, width = c[C_UT], c[C_W]
+    side = 1.0 if v >= c[C_REST] else -1.0
+    leak = side * (c[C_L_N] if side > 0.0 else c[C_L_P])
+    p0 = exp(-side * (v - c[C_REST]) / u_t)
+    g0 = 1.0 / (1.0 + exp((v - c[C_GAIN]) / width))
+    slope = a * g0 - leak * (1.0 - p0)
+    stiffness = a * g0 * (1.0 - g0) / width + abs(leak) * p0 / u_t
+    # within 1e-16 V of where it settles, or too slow to move: nothing more happens
+    if abs(slope) <= 1e-16 * stiffness or abs(slope) * left < 1e-18:
+        return v, left
+    tau = min(u_t, width) / max(a, abs(leak))
+    kick, pull = a * tau, leak * tau
+    cv, cp, cg, ch = ws[0], ws[1], ws[2], ws[3]
+    cv[0], cp[0], cg[0], ch[0] = v, p0, g0, g0 * (1.0 - g0)
+    for k in range(ORDER):
+        cv[k + 1] = (kick * cg[k] + pull * cp[k] - (pull if k == 0 else 0.0)) / (k + 1)
+        if k + 1 == ORDER:
+            break
+        sum_p = 0.0
+        sum_g = 0.0
+        for j in range(k + 1):
+            d = (k + 1 - j) * cv[k + 1 - j]
+            sum_p += cp[j] * d
+            sum_g += ch[j] * d
+        cp[k + 1] = -side * sum_p / (u_t * (k + 1))
+        cg[k + 1] = -sum_g / (width * (k + 1))
+        square = 0.0
+        for j in range(k + 2):
+            square += cg[j] * cg[k + 1 - j]
+        ch[k + 1] = cg[k + 1] - square
+    x = left / tau
+    for k in (ORDER - 1, ORDER):
+        if cv[k] != 0.0:
+            x = min(x, (_TOLERANCE / abs(cv[k])) ** (1.0 / k))
+    end = _value(cv, x)
+    if end < stop or slope < 0.0:
+        return end, x * tau
+    low, high, at = 0.0, x, min(x, (stop - v) / cv[1])
+    for _ in range(60):
+        value = cv[ORDER]
+        steep = 0.0
+        for k in range(ORDER - 1, -1, -1):
+            steep = steep * at + value
+            value = value * at + cv[k]
+        if value < stop:
+            low = at
+        else:
+            high = at
+        new = at - (value - stop) / steep if steep > 0.0 else low
+        if not low < new < high:
+            new = 0.5 * (low + high)
+        if abs(new - at) <= 2e-16 * at:
+            break
+        at = new
+    return stop, at * tau
+
+
+@njit(cache=True)
+def _value(c: FloatArray, x: float) -> float:
+    value = c[ORDER]
+    for k in range(ORDER - 1, -1, -1):
+        value = value * x + c[k]
+    return value
+
+
+@njit(cache=True)
+def flow(v: float, a: float, dt: float, target: float, c: FloatArray, ws: FloatArray) -> tuple[float, float, bool]:
+    """Move the membrane from `v` under the slew `a` (V/s) for `dt` s, or until it is at `target` (V) if that is sooner.
+
+    Returns (V, time used, whether the target was reached). A membrane at or above the target is there at once.
+    """
+    used = 0.0
+    rest = c[C_REST]
+    zone = c[C_GAIN] - _WIDTHS * c[C_W] if a > 0.0 else inf
+    while True:
+        if v >= target:
+            return v, used, True
+        left = dt - used
+        if left <= 0.0:
+            return v, used, False
+        below = v < rest
+        stop = min(target, rest) if below else target
+        if v < zone:
+            stop = min(stop, zone)
+            if below:
+                drive, leak = -(a + c[C_L_P]), c[C_L_P]
+                end = rest - _relax(rest - v, drive, leak, c[C_UT], left)
+            else:
+                drive, leak = a - c[C_L_N], c[C_L_N]
+                end = rest + _relax(v - rest, drive, leak, c[C_UT], left)
+            if end < stop:
+                return end, dt, False
+            if a == 0.0 and stop == rest:  # rest is approached, never reached
+                return min(end, rest), dt, False
+            if below:
+                step = _duration(rest - v, rest - stop, drive, leak, c[C_UT])
+            else:
+                step = _duration(v - rest, stop - rest, drive, leak, c[C_UT])
+            if not 0.0 <= step < left:  # reached within rounding of the end
+                step = left
+            used += step
+            v = stop
+        else:
+            v, step = _series(v, a, left, stop, c, ws)
+            used = dt if step >= left else used + step
+
+
+@njit(cache=True)
+def slope(v: float, a: float, c: FloatArray) -> float:
+    """dV/dt in V/s."""
+    u = v - c[C_REST]
+    gain = 1.0 / (1.0 + exp((v - c[C_GAIN]) / c[C_W])) if a > 0.0 else 1.0
+    if u >= 0.0:
+        return a * gain + c[C_L_N] * expm1(-u / c[C_UT])
+    return a * gain - c[C_L_P] * expm1(u / c[C_UT])
+
+
+@njit(cache=True)
+def slew(i: float, c: FloatArray) -> float:
+    """What the attenuator makes of a current (A), in V/s."""
+    if i <= 0.0:
+        return 0.0
+    return i / c[C_KC] * (1.0 + (i / c[C_IX]) ** c[C_M]) ** (c[C_P] / c[C_M])
+
+
+@njit(cache=True)
+def trace(
+    t: FloatArray,
+    segments: FloatArray,
+    rows: NDArray[np.int64],
+    conditions: FloatArray,
+    v_out: FloatArray,
+    out: NDArray[np.bool_],
+) -> None:
+    """Membrane (V) and output (high?) at ascending times from stored segments (t, V, A, hold) and their conditions."""
+    ws = workspace()
+    k = -1
+    at = v = 0.0
+    for j in range(t.size):
+        while k + 1 < segments.shape[0] and segments[k + 1, 0] <= t[j]:
+            k += 1
+            at, v = segments[k, 0], segments[k, 1]
+        out[j] = segments[k, 3] > 0.0
+        if not out[j] and t[j] > at:
+            v = flow(v, segments[k, 2], t[j] - at, inf, conditions[rows[k]], ws)[0]
+            at = t[j]
+        v_out[j] = v
