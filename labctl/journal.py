@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+from labctl.disk import sync_folder
 from labctl.errors import MeasurementError, StorageError
 from labctl.protocol import Rows, Table, Trace
 from labctl.schema import TraceCheck, arrays, check_text, to_json
@@ -100,7 +101,7 @@ class Journal:
             self._append(COMMON.pack(HEADER, 0.0, self._sequence) + text)
         try:
             self._drain(sync=True)
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
         except StorageError:
             os.close(self._fd)
             with contextlib.suppress(OSError):
@@ -372,14 +373,3 @@ def is_being_written(path: Path) -> bool:
     finally:
         os.close(fd)
     return False
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new name in `folder` durable, where the system can."""
-    if os.name == "posix":
-        with contextlib.suppress(OSError):
-            fd = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)

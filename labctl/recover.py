@@ -24,7 +24,7 @@ def recover(path: str | Path) -> Path:
 
     path: either of the two. Every row that the journal proves is in the new file, and nothing else; what is lost is
     named in its event "recovery" (`Run.losses`). Its status is "recovered", or what the run itself said last when its
-    end is in the journal. The torn file is kept as FILE.h5.torn, the journal, unless all of it was proven, as
+    end is in the journal. The torn working file is kept as FILE.h5.torn, the journal, unless all of it was proven, as
     FILE.h5.journal.torn. Raises `StorageError` when the run still goes on, or nothing can be recovered.
     """
     path = Path(path)
@@ -43,10 +43,12 @@ def recover(path: str | Path) -> Path:
         os.remove(journal)  # the run was finished; only the last step, this one, was missing
         return path
     fresh = path.with_name(path.name + ".recovering")
-    fresh.unlink(missing_ok=True)
+    for left_over in (fresh, Path(f"{fresh}.part"), Path(f"{path}.new")):
+        left_over.unlink(missing_ok=True)  # of a recovery that was cut off itself
     _, losses = _rebuild(journal, fresh)
-    if path.exists():
-        os.replace(path, _free(path.with_name(path.name + ".torn")))
+    part = path.with_name(path.name + ".part")
+    if torn := next((file for file in (part, path) if file.exists()), None):
+        os.replace(torn, _free(path.with_name(path.name + ".torn")))
     os.replace(fresh, path)
     if losses:
         os.replace(journal, _free(journal.with_name(journal.name + ".torn")))

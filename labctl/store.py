@@ -1,14 +1,16 @@
 """The HDF5 file of a run: NeXus for viewers, dimension scales for xarray, everything in one.
 
-Layout and versions: `docs/file-format.md`. Rows are gathered and written in blocks, at least once a second while rows
-come; the file can be opened by others meanwhile (with ``locking=False``), but until it is finished the journal is the
-truth.
+Layout and versions: `docs/file-format.md`. Rows are gathered and written in blocks into FILE.h5.part; about once a
+second while rows come, a copy of it becomes FILE.h5. So FILE.h5 never changes under a reader and always opens, whatever
+happens to this process; it may be behind. HDF5 itself cannot do that: a reader of a file that grows sees addresses
+beyond its end, and columns of different lengths.
 """
 
 import contextlib
 import itertools
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,6 +21,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from labctl.disk import DiskFile, sync_folder
 from labctl.errors import StorageError, UsageError
 from labctl.journal_entries import EventEntry, Remains, TransactionEntry
 from labctl.journal_reader import remains
@@ -33,7 +36,8 @@ RESERVED = ("header", "schema", "summary", "parameters", "traces", "journal", "t
 TEXT = h5py.string_dtype("utf-8")
 CHUNK = 2048  # rows: small tables stay small files, 10^8 rows still open at once
 BLOCK = 16384  # rows gathered before they are written
-EVERY = 1.0  # s of the run between two states that others can see
+EVERY = 1.0  # s of the run, at least, between two copies that others can see
+COPY_RATE = 20e6  # bytes a second, at most, that go into these copies
 
 _memories = itertools.count()
 
@@ -53,30 +57,39 @@ class Store:
                 raise UsageError(f"a table cannot be called {table.name}, the file uses that name; rename the row type")
             if any(column.name == "elapsed" for column in table.columns):
                 raise UsageError(f"table {table.name}: the column elapsed is made by the recorder; choose another name")
-        with self._storing("made"):
-            if path is None:
-                name = f"memory-{next(_memories)}"  # HDF5 opens a name once only
-                self.file = h5py.File(name, "w", driver="core", backing_store=False)
-            else:
-                self.file = h5py.File(self.path, "x", libver=("earliest", "v108"))
-        self._in_memory = path is None
         self._header = header
         self._due = EVERY
-        try:
-            with self._storing("written"):
-                self._entry = _frame(self.file, self.path.name, header, tables)
-                self._tables = [_TableWriter(self._entry, table, header) for table in tables]
-                if tables:
-                    self._entry.attrs["default"] = tables[0].name
-                self._traces = TraceWriter(self._entry)
-                self.file.flush()
-        except BaseException:
-            self._close()
-            if path is not None:
-                with contextlib.suppress(OSError):
-                    self.path.unlink()
-            raise
+        self._disk: DiskFile | None = None
+        if path is None:
+            self.file = h5py.File(f"memory-{next(_memories)}", "w", driver="core", backing_store=False)
+            self._describe(header, tables)
+        else:
+            self._create(header, tables)
         self._extra: list[EventEntry] = []
+
+    def _create(self, header: dict[str, Any], tables: Sequence[Table]) -> None:
+        with self._storing("made"):
+            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        try:
+            with self._storing("made"):
+                self._disk = DiskFile(Path(f"{self.path}.part"))
+            self.file = h5py.File(self._disk, "w", libver=("earliest", "v108"))
+            self._describe(header, tables)
+            with self._storing("written"):
+                self._publish(self._disk)
+        except BaseException:
+            if self._disk is not None:
+                self._close()
+                self._disk.path.unlink()
+            self.path.unlink()
+            raise
+
+    def _describe(self, header: dict[str, Any], tables: Sequence[Table]) -> None:
+        self._entry = _frame(self.file, self.path.name, header, tables)
+        self._tables = [_TableWriter(self._entry, table, header) for table in tables]
+        if tables:
+            self._entry.attrs["default"] = tables[0].name
+        self._traces = TraceWriter(self._entry)
 
     def row(self, table_index: int, row: tuple[Any, ...], t: float) -> None:
         """Add a row that was recorded at `t`, in s since the start."""
@@ -109,9 +122,21 @@ class Store:
             for table in self._tables:
                 table.write()
             self._traces.write()
-            if now >= self._due:
-                self.file.flush()
-                self._due = now + EVERY
+            if now >= self._due and self._disk is not None:
+                with contextlib.suppress(OSError):  # no room for a copy is no reason to stop measuring
+                    self._publish(self._disk)
+                self._due = now + max(EVERY, self._disk.size / COPY_RATE)
+
+    def _publish(self, disk: DiskFile) -> None:
+        """Put a copy of the working file in place. Who has the one before open keeps that, whole."""
+        self.file.flush()
+        copy = Path(f"{self.path}.new")
+        try:
+            shutil.copyfile(disk.path, copy)
+            os.replace(copy, self.path)
+        except OSError:
+            copy.unlink(missing_ok=True)
+            raise
 
     def finish(self, status: str, summary: dict[str, Any], journal: str | Path | Remains | None) -> None:
         """Write the rest and the journal's own records, then set the status, sync and close.
@@ -125,18 +150,19 @@ class Store:
                 for table in self._tables:
                     table.finish()
                 self._finish_entry(summary, journal)
-                self.file.flush()
-                if self._in_memory:
+                if self._disk is None:
                     self.file.attrs["status"] = status
                     return
-                self.file.close()
-                _sync(self.path)
-                # only when all of it is on the disk may the file say that it is whole
-                with h5py.File(self.path, "r+") as file:
-                    file.attrs["status"] = status
-                _sync(self.path)
+                self.file.flush()
+                self._disk.sync()  # only when all of it is on the disk may the file say that it is whole
+                self.file.attrs["status"] = status
+                self.file.flush()
+                self._disk.sync()
+                self._close()
+                os.replace(self._disk.path, self.path)
+                sync_folder(self.path.parent)
         finally:
-            if not self._in_memory:
+            if self._disk is not None:
                 self._close()
 
     def _finish_entry(self, summary: dict[str, Any], journal: str | Path | Remains | None) -> None:
@@ -161,17 +187,23 @@ class Store:
     @contextlib.contextmanager
     def _storing(self, what: str) -> Iterator[None]:
         try:
+            if self._disk is not None and self._disk.closed:
+                raise StorageError(f"{self.path} is closed; nothing more can be {what}")
             yield
+            if self._disk is not None and self._disk.failure is not None:
+                raise self._disk.failure
         except FileExistsError as error:
             raise StorageError(
-                f"{self.path} exists already; a recording is never overwritten, choose another name"
+                f"{error.filename} exists already; a recording is never overwritten, choose another name"
             ) from error
-        except (OSError, RuntimeError) as error:  # h5py raises either for a failing disk
-            raise StorageError(f"{self.path} cannot be {what} ({_first_line(error)}); is the disk full?") from error
+        except OSError as error:
+            reason = error.strerror or str(error).splitlines()[0]
+            raise StorageError(f"{self.path} cannot be {what} ({reason}); is there room on the disk?") from error
 
     def _close(self) -> None:
-        with contextlib.suppress(OSError, RuntimeError):
-            self.file.close()
+        self.file.close()
+        if self._disk is not None:
+            self._disk.close()
 
 
 class _TableWriter:
@@ -363,17 +395,3 @@ def _vector(group: Any, name: str, values: Any, dtype: str, unit: str = "") -> N
     dataset = group.create_dataset(name, data=array, **options)
     if unit:
         dataset.attrs["units"] = unit
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _first_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return (str(error).splitlines() or [type(error).__name__])[0]

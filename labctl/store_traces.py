@@ -87,6 +87,7 @@ class _Stack:
                 group[name].dims[0].attach_scale(group["row"])
         self._make_codes()
         self._same_scale = self._same_time = True
+        self._widened = False
         self._describe_scale()
 
     def _make_codes(self) -> None:
@@ -140,7 +141,7 @@ class _Stack:
         self._check_constant([trace for trace, _, _, _ in items])
 
     def finish(self, sums: list[int]) -> None:
-        if len(sums) == self._n:
+        if len(sums) == self._n and not self._widened:
             dataset = self._group.create_dataset("crc32", data=np.array(sums, "<u4"))
             dataset.attrs.update({"units": "", "long_name": "CRC-32 of the codes, little-endian, without the padding"})
             dataset.dims[0].attach_scale(self._group["row"])
@@ -153,6 +154,7 @@ class _Stack:
             self._describe_scale()
         if self._same_time and any((t.t0, t.dt) != (one.t0, one.dt) for t in traces):
             self._same_time = False
+            group["t"].dims[0].detach_scale(group["sample"])
             del group["t"]
             del group.attrs["t_indices"]
             group.attrs.update({"axes": ["row", "sample"], "sample_indices": 1})
@@ -173,7 +175,11 @@ class _Stack:
         """A later trace needs more bits: rewrite what is there, value for value."""
         old: h5py.Dataset = self._group["codes"]
         values = old[...]
+        # the scales refer back to it
+        old.dims[0].detach_scale(self._group["row"])
+        old.dims[1].detach_scale(self._group["sample"])
         del self._group["codes"]
+        self._widened = True
         self.dtype = dtype
         self._make_codes()
         self._group["codes"][...] = values

@@ -1,0 +1,116 @@
+"""A file under HDF5 that never fails in its face.
+
+HDF5 cannot close a file whose disk is full: handles stay, and the interpreter crashes at its end. So the library writes
+through a `DiskFile`, which keeps the first failure for its owner to raise and lets HDF5 believe in success. What is
+written after that stays in memory until the file is closed, and is gone then.
+"""
+
+import contextlib
+import io
+import os
+from pathlib import Path
+
+
+class DiskFile(io.RawIOBase):
+    """A new file, opened for h5py's file-object driver. failure: what the disk said first, or None."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+        self._fd = os.open(path, flags, 0o666)
+        self.failure: OSError | None = None
+        self._position = 0
+        self.size = 0
+        self._unwritten: list[tuple[int, bytes]] = []
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As the library asks; relative to the size that it believes in."""
+        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
+        return self._position
+
+    def tell(self) -> int:
+        """Where the next byte goes."""
+        return self._position
+
+    def write(self, data: memoryview) -> int:  # type: ignore[override]
+        """All of `data`, or the reason why not in `failure`."""
+        start, rest = self._position, memoryview(data).cast("B")
+        size = len(rest)
+        self._position += size
+        self.size = max(self.size, self._position)
+        if self.failure is None:
+            try:
+                os.lseek(self._fd, start, os.SEEK_SET)
+                while rest:
+                    rest = rest[os.write(self._fd, rest) :]
+            except OSError as error:
+                self.failure = error
+        if rest:
+            self._unwritten.append((self._position - len(rest), bytes(rest)))
+        return size
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """What was written there; zeros where nothing was."""
+        start, view = self._position, memoryview(buffer).cast("B")
+        os.lseek(self._fd, start, os.SEEK_SET)
+        done = 0
+        while done < len(view) and (piece := os.read(self._fd, len(view) - done)):
+            view[done : done + len(piece)] = piece
+            done += len(piece)
+        view[done:] = bytes(len(view) - done)
+        for at, data in self._unwritten:
+            first, last = max(at, start), min(at + len(data), start + len(view))
+            if first < last:
+                view[first - start : last - start] = data[first - at : last - at]
+        self._position += len(view)
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the length; a file may only grow here where the disk has room."""
+        self.size = self._position if size is None else size
+        if self.failure is None:
+            try:
+                os.ftruncate(self._fd, self.size)
+            except OSError as error:
+                self.failure = error
+        return self.size
+
+    def sync(self) -> None:
+        """Return when everything is on the disk; raises `OSError`, also for what failed before."""
+        if self.failure is None:
+            try:
+                os.fsync(self._fd)
+            except OSError as error:
+                self.failure = error
+        if self.failure is not None:
+            raise self.failure
+
+    def close(self) -> None:
+        """Close; never raises (`sync` first)."""
+        if not self.closed:
+            os.close(self._fd)
+            self._unwritten.clear()
+        super().close()
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Yes."""
+        return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Make new names in `folder` durable, where the system can."""
+    if os.name == "posix":
+        with contextlib.suppress(OSError):
+            fd = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
