@@ -172,9 +172,9 @@ class Playback:
                     if self._since is None:
                         self._since = self._now()
                     # not counted from the last item: small lateness does not add up
-                    ahead = t - self._position - (self._now() - self._since) * self._speed
-                    if ahead > 0:
-                        self._sleep(self._changed, ahead / self._speed)
+                    due = (t - self._position) / self._speed - (self._now() - self._since)
+                    if due > 1e-6:
+                        self._sleep(self._changed, min(due, 3600.0))
                         continue
                 else:
                     self._position, self._since = t, None
@@ -191,25 +191,20 @@ class _Timeline:
         self._tables, self._traces = run.tables, run.traces
         self._events = run.events()
         parts: list[tuple[NDArray[np.float64], int, int, NDArray[np.int64], NDArray[np.int64]]] = []
-        main = np.zeros(0)
         for source, name in enumerate(self._tables):
             first, t = _moments(run, name)
             count = np.diff(np.append(first, run.row_count(name)))
             parts.append((t, _ROWS, source, first, count))
-            if source == 0:
-                main = np.repeat(t, count) if self._traces else main
         for source, name in enumerate(self._traces):
-            t, row = run.trace_elapsed(name), run.trace_rows(name)
-            if len(main):  # a trace without a time of its own belongs to its row's
-                t = np.where(np.isnan(t), main[np.clip(row, 0, len(main) - 1)], t)
+            t = run.trace_elapsed(name)
             parts.append((t, _TRACE, source, np.arange(len(t)), np.ones(len(t), np.int64)))
         t = run.event_elapsed()
         parts.append((t, _EVENT, 0, np.arange(len(t)), np.ones(len(t), np.int64)))
         kind = np.concatenate([np.full(len(part[0]), part[1]) for part in parts])
         source_of = np.concatenate([np.full(len(part[0]), part[2]) for part in parts])
         t, first, count = (np.concatenate([part[k] for part in parts]) for k in (0, 3, 4))
-        order = np.lexsort((kind, np.nan_to_num(t)))
-        self.t = np.nan_to_num(t)[order]
+        order = np.lexsort((kind, t))
+        self.t = t[order]
         self._kind, self._source, self._first, self._count = kind[order], source_of[order], first[order], count[order]
         self._main = np.cumsum(np.where((self._kind == _ROWS) & (self._source == 0), self._count, 0))
         self._types = [run.row_type(name) for name in self._tables]
