@@ -20,6 +20,7 @@ from drivers.scope.scope import Scope
 from labctl.abort import AbortSignal
 from labctl.errors import BenchError, LimitError, StationError, UsageError
 from labctl.link import FrameLink, ScpiLink
+from labctl.offline import Recorded
 from labctl.protocol import Trace
 from labctl.quantity import si
 from labctl.station import Station, load_station
@@ -45,6 +46,9 @@ class LimitRule:
 
 class Bench:
     """One bench, opened from a station. Use as a context manager; `connect` before the first measurement."""
+
+    offline: Recorded | None = None
+    """How the questions fit the recording, where a recording answers."""
 
     def __init__(
         self,
@@ -367,11 +371,16 @@ class SpikeCounts:
 def open_bench(station: str | Station = "sim", *, seed: int = 0, connect: bool = True) -> Bench:
     """Open the bench of a station (built-in name, file, or `Station`). Raises `StationError` and `LinkError`.
 
+    A recorded run, FILE.h5, is a bench too: its instruments answer from the recording (`drivers.recording`).
     seed: of the simulated chip, where the station simulates one. connect: also ask who is there.
     """
-    if isinstance(station, str):
+    if isinstance(station, str) and not station.endswith(".h5"):
         station = load_station(station)
-    if station.board == "sim":
+    if isinstance(station, str):
+        from drivers.recording import recorded_bench
+
+        bench = recorded_bench(station)
+    elif station.board == "sim":
         from drivers.simulation import Simulation
 
         simulation = Simulation(station, seed)
