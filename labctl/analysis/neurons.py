@@ -161,6 +161,17 @@ class NeuronLaw:
         return V_TAU + self.s_n * float(np.log(slope / self.l_n0))
 
 
+def typical() -> NeuronLaw:
+    """The neuron that the paper's figures describe: what to expect before anything was measured."""
+    from labctl.models.neuron_params import LifParams, slew
+
+    p, i_syn = LifParams(), np.geomspace(20e-9, 200e-6, 41)
+    return NeuronLaw(
+        tuple(i_syn.tolist()), tuple(slew(i_syn, p).tolist()), float(p.v_os), float(p.t_lat), float(p.t_d),
+        float(p.l_n0), float(p.s_n), float(p.l_p0), -float(p.s_n), float(p.q_pw), float(p.v_tp), float(p.n),
+    )  # fmt: skip
+
+
 def _solve(f: Any, target: float, low: float, high: float, name: str, unit: str, what: str) -> float:
     from scipy.optimize import brentq
 

@@ -67,11 +67,14 @@ def pulse_widths(t: Floats, v: Floats, level: float, hysteresis: float = 0.0) ->
 def settling_time(t: Floats, v: Floats, start: float, end: float) -> float:
     """Seconds from the last time v leaves `start` (V) to the first time after it that it reaches `end` (V).
 
-    NaN when it does not reach `end` within the record; raises `MeasurementError` when it never leaves `start`.
+    NaN when it does not get there within the record; raises `MeasurementError` when it never was at `start`.
     """
     slope: Literal["rising", "falling"] = "rising" if end > start else "falling"
     left = crossings(t, v, start, slope)
     if not len(left):
+        beyond = np.min(v) < start if slope == "rising" else np.max(v) > start
+        if beyond:  # it has not even come to `start`
+            return float("nan")
         raise MeasurementError(
             f"the record never crosses {si(start, 'V')} ({slope}): it stays within {si(float(np.min(v)), 'V')}"
             f" … {si(float(np.max(v)), 'V')}; look earlier, or drive the membrane further"
@@ -101,29 +104,33 @@ def leak(t: Floats, u0: float, slope: float, u_t: float = U_T_300) -> Floats:
     return np.asarray(u_t * np.logaddexp(0.0, np.log(np.expm1(u0 / u_t)) - slope * t / u_t))
 
 
-def fit_leak(t: Floats, v: Floats, u_t: float = U_T_300) -> LeakFit:
+def fit_leak(t: Floats, v: Floats, v_rest: float | None = None, u_t: float = U_T_300) -> LeakFit:
     """Fit `leak` to a record of a membrane on its way to rest, from either side. Raises `MeasurementError`.
 
-    Only the end of a record far beyond the settling fixes v_rest; a record that is still falling fixes the slope.
+    v_rest: where it ends (V), if known; a record that does not reach it cannot tell.
     """
     from scipy.optimize import least_squares
 
-    sign = 1.0 if v[0] > v[-1] else -1.0
+    few = max(1, len(v) // 50)
+    first, last = float(np.mean(v[:few])), float(np.mean(v[-few:]))
+    ends = last if v_rest is None else v_rest
+    sign = 1.0 if first > ends else -1.0
     t = t - t[0]
-    ends = float(np.mean(v[-max(1, len(v) // 50) :]))
-    u0 = max(abs(float(v[0]) - ends), u_t)
-    rough = max(u0 / max(float(t[-1]), 1e-12), 1e-6)
+    u0 = max(abs(first - ends), u_t)
+    rough = max(abs(first - last) / max(float(t[-1]), 1e-12), 1e-6)
     half = np.flatnonzero(sign * (v - ends) < u0 / 2)
     if len(half) and t[half[0]] > 0:
         rough = u0 / 2 / float(t[half[0]])
 
     def miss(x: Floats) -> Floats:
-        return np.asarray(x[2] + sign * leak(t, abs(float(x[0])) + 1e-6, float(np.exp(x[1])), u_t) - v)
+        level = x[2] if v_rest is None else v_rest
+        return np.asarray(level + sign * leak(t, abs(float(x[0])) + 1e-6, float(np.exp(x[1])), u_t) - v)
 
-    best = least_squares(miss, [u0, np.log(rough), ends], x_scale=[0.1, 0.1, 0.01])
+    best = least_squares(miss, [u0, np.log(rough), *([ends] if v_rest is None else [])])
     if not best.success:
         raise MeasurementError(f"no leak fits the record ({best.message}); is the membrane driven meanwhile?")
-    return LeakFit(float(np.exp(best.x[1])), float(best.x[2]), float(np.sqrt(np.mean(best.fun**2))))
+    level = float(best.x[2]) if v_rest is None else v_rest
+    return LeakFit(float(np.exp(best.x[1])), level, float(np.sqrt(np.mean(best.fun**2))))
 
 
 def needs_interval(feature: float, span: float, points: int, what: str, samples: float = 8.0) -> None:
