@@ -10,6 +10,7 @@ this. time is in seconds since the start of the run on a monotonic clock; sequen
 and 1 are the header, twice. `docs/file-format.md` has the payloads; `journal_reader` reads them.
 """
 
+import atexit
 import contextlib
 import json
 import os
@@ -109,6 +110,7 @@ class Journal:
             raise
         self._thread = threading.Thread(target=self._keep_synced, name=f"journal {self.path.name}", daemon=True)
         self._thread.start()
+        atexit.register(self._at_exit)
 
     def row(self, table_index: int, row: tuple[Any, ...]) -> float:
         """Append one row of a table."""
@@ -210,6 +212,7 @@ class Journal:
         if self._closing:
             return
         self._closing = True
+        atexit.unregister(self._at_exit)
         self._wake.set()
         self._thread.join()
         try:
@@ -218,6 +221,11 @@ class Journal:
             with self._lock, self._io:
                 os.close(self._fd)
                 self._failure = self._failure or f"journal {self.path} is closed"
+
+    def _at_exit(self) -> None:
+        """Nobody closed it: keep what is there."""
+        with contextlib.suppress(StorageError):
+            self.close()
 
     def _append(self, body: bytes, checked: bytes = b"") -> None:
         if self._failure is not None:

@@ -129,6 +129,7 @@ class Store:
 
     def _publish(self, disk: DiskFile) -> None:
         """Put a copy of the working file in place. Who has the one before open keeps that, whole."""
+        self._traces.publish()
         self.file.flush()
         copy = Path(f"{self.path}.new")
         try:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,15 +48,21 @@ class TraceWriter:
                 self._stacks[name] = _Stack(self._entry, items[0][0], items[0][1].dtype)
             self._stacks[name].append(items)
 
+    def publish(self) -> None:
+        """Write everything, so that the file is as it should be seen."""
+        self.write()
+        for stack in self._stacks.values():
+            stack.publish()
+
     def finish(self, sums: dict[str, list[int]]) -> None:
         """Write the rest, and the check values that the journal has."""
-        self.write()
+        self.publish()
         for name, stack in self._stacks.items():
             stack.finish(sums.get(name, []))
 
 
 class _Stack:
-    """The traces of one name."""
+    """The traces of one name. Codes are written at once, what belongs to each trace when others are to see it."""
 
     def __init__(self, entry: Any, first: Trace, dtype: np.dtype[Any]) -> None:
         traces = entry.require_group("traces")
@@ -67,80 +72,54 @@ class _Stack:
         self._n = 0
         self._samples = 0
         self._first = first
-        group.attrs.update({
-            "NX_class": "NXdata", "signal": "codes", "title": first.name, "interpretation": "spectrum",
-            "axes": ["row", "t"], "row_indices": 0, "t_indices": 1,
-        })  # fmt: skip
+        self._same_scale = self._same_time = True
+        self._widened = False
+        self._unseen: list[dict[str, float]] = []
+        group.attrs.update({"NX_class": "NXdata", "signal": "codes", "title": first.name, "interpretation": "spectrum"})
         for name, (kind, unit, meaning) in PER_TRACE.items():
             dataset = group.create_dataset(name, (0,), kind, maxshape=(None,), chunks=(256,))
-            dataset.attrs["units"] = first.unit if unit is None else unit
-            dataset.attrs["long_name"] = meaning
-        sample = group.create_dataset("sample", (0,), "<i8", maxshape=(None,), chunks=(CHUNK,))
-        sample.attrs.update({"units": "", "long_name": "number of the sample"})
-        times = group.create_dataset("t", (0,), "<f8", maxshape=(None,), chunks=(CHUNK,))
-        times.attrs.update({"units": "s", "long_name": "time from the trigger"})
+            dataset.attrs.update({"units": first.unit if unit is None else unit, "long_name": meaning})
         group["row"].make_scale("row")
-        sample.make_scale("sample")
-        times.dims[0].attach_scale(sample)
         for name in PER_TRACE:
             if name != "row":
                 group[name].dims[0].attach_scale(group["row"])
         self._make_codes()
-        self._same_scale = self._same_time = True
-        self._widened = False
+        self._make_axis("t")
         self._describe_scale()
 
-    def _make_codes(self) -> None:
-        # codes of a converter halve at least; the noise of floats does not compress, and their rate is what counts
-        length = max(len(self._first.codes), 256)
-        if self.dtype.kind == "f":
-            packing, chunk = {}, min(length, 1 << 20)
-        else:
-            packing, chunk = GZIP, min(length, CHUNK)
-        codes = self._group.create_dataset(
-            "codes",
-            (self._n, self._samples),
-            self.dtype,
-            maxshape=(None, None),
-            chunks=(1, chunk),
-            **packing,
-        )
-        codes.attrs.update({"units": self._first.unit, "long_name": self._first.name})
-        codes.dims[0].attach_scale(self._group["row"])
-        codes.dims[1].attach_scale(self._group["sample"])
-
     def append(self, items: list[tuple[Trace, NDArray[Any], int, float]]) -> None:
-        group = self._group
+        """Add traces, all codes in their place."""
+        for trace, codes, row, t in items:
+            own = {name: getattr(trace, name) for name in ("scale", "offset", "t0", "dt")}
+            self._unseen.append({"row": row, "length": len(codes), "elapsed": t, **own})
+        self._check_constant([trace for trace, _, _, _ in items])
         dtype = np.result_type(self.dtype, *(codes.dtype for _, codes, _, _ in items))
         if dtype != self.dtype:
             self._widen(dtype)
-        samples = max(self._samples, *(len(codes) for _, codes, _, _ in items))
         first, self._n = self._n, self._n + len(items)
-        for name in PER_TRACE:
-            group[name].resize(self._n, 0)
-        group["codes"].resize((self._n, samples))
-        if samples > self._samples:
-            group["sample"].resize(samples, 0)
-            group["sample"][self._samples :] = np.arange(self._samples, samples)
-            if self._same_time:
-                group["t"].resize(samples, 0)
-                group["t"][self._samples :] = self._first.t0 + np.arange(self._samples, samples) * self._first.dt
-            self._samples = samples
+        self._samples = max(self._samples, *(len(codes) for _, codes, _, _ in items))
+        self._codes.resize((self._n, self._samples))
         if len(items) > 1 and len({len(codes) for _, codes, _, _ in items}) == 1:
-            group["codes"][first:, : len(items[0][1])] = np.stack([codes for _, codes, _, _ in items])
+            self._codes[first:, : len(items[0][1])] = np.stack([codes for _, codes, _, _ in items])
         else:
             for k, (_, codes, _, _) in enumerate(items):
-                group["codes"][first + k, : len(codes)] = codes
-        columns = {
-            "row": [row for _, _, row, _ in items],
-            "length": [len(codes) for _, codes, _, _ in items],
-            "elapsed": [t for _, _, _, t in items],
-        } | {name: [getattr(trace, name) for trace, _, _, _ in items] for name in ("scale", "offset", "t0", "dt")}
-        for name, values in columns.items():
-            group[name][first:] = values
-        self._check_constant([trace for trace, _, _, _ in items])
+                self._codes[first + k, : len(codes)] = codes
+
+    def publish(self) -> None:
+        """Bring all that goes with the codes to their length."""
+        rows, self._unseen = self._unseen, []
+        for name in PER_TRACE if rows else ():
+            dataset = self._group[name]
+            dataset.resize(self._n, 0)
+            dataset[self._n - len(rows) :] = [row[name] for row in rows]
+        first = len(self._axis)
+        if self._samples > first:
+            k = np.arange(first, self._samples)
+            self._axis.resize(self._samples, 0)
+            self._axis[first:] = self._first.t0 + k * self._first.dt if self._same_time else k
 
     def finish(self, sums: list[int]) -> None:
+        """Add the CRC of each, unless the codes have another dtype now."""
         if len(sums) == self._n and not self._widened:
             dataset = self._group.create_dataset("crc32", data=np.array(sums, "<u4"))
             dataset.attrs.update({"units": "", "long_name": "CRC-32 of the codes, little-endian, without the padding"})
@@ -151,37 +130,56 @@ class _Stack:
         group, one = self._group, self._first
         if self._same_scale and any((t.scale, t.offset) != (one.scale, one.offset) for t in traces):
             self._same_scale = False
-            self._describe_scale()
+            del self._codes.attrs["scale_factor"], self._codes.attrs["add_offset"]
+            del group["codes_scaling_factor"], group["codes_offset"]
         if self._same_time and any((t.t0, t.dt) != (one.t0, one.dt) for t in traces):
             self._same_time = False
-            group["t"].dims[0].detach_scale(group["sample"])
-            del group["t"]
-            del group.attrs["t_indices"]
-            group.attrs.update({"axes": ["row", "sample"], "sample_indices": 1})
+            self._codes.dims[1].detach_scale(self._axis)
+            del group["t"], group.attrs["t_indices"]
+            self._make_axis("sample")
+
+    def _make_codes(self) -> None:
+        # codes of a converter halve at least; the noise of floats does not compress, and their rate is what counts
+        length = max(len(self._first.codes), 256)
+        if self.dtype.kind == "f":
+            packing, chunk = {}, min(length, 1 << 20)
+        else:
+            packing, chunk = GZIP, min(length, CHUNK)
+        shape = (self._n, self._samples)
+        self._codes: Any = self._group.create_dataset(
+            "codes", shape, self.dtype, maxshape=(None, None), chunks=(1, chunk), **packing
+        )
+        self._codes.attrs.update({"units": self._first.unit, "long_name": self._first.name})
+        self._codes.dims[0].attach_scale(self._group["row"])
+
+    def _make_axis(self, name: str) -> None:
+        """The axis along a trace: time from the trigger, or, where that differs between them, the sample's number."""
+        unit, meaning, kind = (
+            ("s", "time from the trigger", "<f8") if name == "t" else ("", "number of the sample", "<i8")
+        )
+        chunk = min(max(len(self._first.codes), 256), CHUNK)
+        self._axis = self._group.create_dataset(name, (0,), kind, maxshape=(None,), chunks=(chunk,), **GZIP)
+        self._axis.attrs.update({"units": unit, "long_name": meaning})
+        self._axis.make_scale(name)
+        self._codes.dims[1].attach_scale(self._axis)
+        self._group.attrs.update({"axes": ["row", name], "row_indices": 0, f"{name}_indices": 1})
 
     def _describe_scale(self) -> None:
         """value = codes·scale + offset for readers that decode by themselves: CF (xarray), NeXus (silx)."""
-        group, one = self._group, self._first
-        attrs = group["codes"].attrs
-        if self._same_scale:
-            attrs.update({"scale_factor": one.scale, "add_offset": one.offset})
-            group["codes_scaling_factor"] = one.scale
-            group["codes_offset"] = one.offset
-        else:
-            del attrs["scale_factor"], attrs["add_offset"]
-            del group["codes_scaling_factor"], group["codes_offset"]
+        self._codes.attrs.update({"scale_factor": self._first.scale, "add_offset": self._first.offset})
+        self._group["codes_scaling_factor"] = self._first.scale
+        self._group["codes_offset"] = self._first.offset
 
     def _widen(self, dtype: np.dtype[Any]) -> None:
         """A later trace needs more bits: rewrite what is there, value for value."""
-        old: h5py.Dataset = self._group["codes"]
-        values = old[...]
-        # the scales refer back to it
-        old.dims[0].detach_scale(self._group["row"])
-        old.dims[1].detach_scale(self._group["sample"])
+        old, values = self._codes, self._codes[...]
+        old.dims[0].detach_scale(self._group["row"])  # the scales refer back to it
+        old.dims[1].detach_scale(self._axis)
         del self._group["codes"]
         self._widened = True
         self.dtype = dtype
         self._make_codes()
-        self._group["codes"][...] = values
+        self._codes.dims[1].attach_scale(self._axis)
+        self._codes[...] = values
         if self._same_scale:
-            self._group["codes"].attrs.update({"scale_factor": self._first.scale, "add_offset": self._first.offset})
+            self._codes.attrs.update({"scale_factor": self._first.scale, "add_offset": self._first.offset})

@@ -80,7 +80,7 @@ def test_xarray_opens_tables(path: Path, name: str) -> None:
 def test_xarray_opens_traces_in_volts_and_seconds(path: Path) -> None:
     with xarray.open_dataset(path, engine="h5netcdf", group="entry/traces/v_mem") as dataset:
         codes = dataset["codes"]
-        assert codes.dims == ("row", "sample")
+        assert codes.dims == ("row", "t")
         for k, trace in enumerate(TRACES[:2]):
             np.testing.assert_allclose(codes.values[k, : len(trace.codes)], trace.values, rtol=1e-15)
             assert dataset["length"].values[k] == len(trace.codes)
