@@ -52,7 +52,7 @@ def iv_sweep(
     bench: Bench,
     row: A[int, Q("", 0, 1023, "word and source line of the cell")] = 0,
     column: A[int, Q("", 0, 1023, "bit line of the cell")] = 0,
-    v_set: A[float, Q("V", 0.01, 4.5, "positive end of the loop: SET")] = 2.2,
+    v_set: A[float, Q("V", 0.01, 4.5, "positive end of the loop: SET")] = 2.5,
     v_reset: A[float, Q("V", -4.5, -0.01, "negative end of the loop: RESET")] = -1.8,
     v_wl: A[float, Q("V", 0, 4.5, "gate voltage for the SET half: the compliance")] = 2.0,
     v_wl_reset: A[float, Q("V", 0, 4.5, "gate voltage for the RESET half, fully on")] = 3.5,

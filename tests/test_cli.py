@@ -47,7 +47,7 @@ def test_protocols_lists_the_declarations(capsys: pytest.CaptureFixture[str]) ->
     assert (i_syn["unit"], i_syn["high"], i_syn["list"]) == ("A", 200e-6, True)
     assert listed["iv_sweep"]["tables"]["point"]["i"]["unit"] == "A"
     assert main(["protocols"]) == 0
-    assert "lif_fi_curve  Firing rate" in capsys.readouterr().out
+    assert "Firing rate of one neuron" in capsys.readouterr().out
     assert main(["protocols", "iv_sweep"]) == 0
     assert "--v-set V" in capsys.readouterr().out
 
@@ -92,10 +92,10 @@ def change_a_transaction(path: Path, where: float) -> int:
     """Flip one bit of a reply on the file's tape; return which transaction it belongs to."""
     with h5py.File(path, "r+") as file:
         group = file["entry/journal/transactions"]
-        replies = group["replys"][...]
+        replies = group["reply_bytes"][...]
         at = int(len(replies) * where)
         replies[at] ^= 1
-        group["replys"][...] = replies
+        group["reply_bytes"][...] = replies
         return int(np.searchsorted(group["reply_end"][...], at, side="right"))
 
 
@@ -180,12 +180,13 @@ def test_ctrl_c_aborts_safely_and_keeps_the_rows(tmp_path: Path) -> None:
 
     path = tmp_path / "aborted.h5"
     command = [sys.executable, "-m", "protocols.cli", "run", "iv_sweep", "--cycles", "100000", "--out", str(path)]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "aborted.h5.journal").exists() or (tmp_path / "aborted.h5.journal").stat().st_size < 20_000:
-        assert child.poll() is None, child.communicate()
-        time.sleep(0.05)
-    child.send_signal(signal.SIGINT)
-    _, error = child.communicate(timeout=30)
+    journal = tmp_path / "aborted.h5.journal"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        while not journal.exists() or journal.stat().st_size < 20_000:
+            assert child.poll() is None, child.communicate()
+            time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+        _, error = child.communicate(timeout=30)
     assert child.returncode == 130
     assert "aborted by the operator" in error
     assert "Traceback" not in error

@@ -1,11 +1,10 @@
 """kill -9 in the middle of a run: after `recover`, every row synced before the kill is in the file, and no other."""
 
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -40,15 +39,18 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]
 @pytest.mark.parametrize("number", range(20))
 def test_every_synced_row_survives(number: int, tmp_path: Path, reference: dict[str, np.ndarray]) -> None:
     path = tmp_path / "killed.h5"
-    child = subprocess.Popen([sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    first = child.stdout.readline()
-    delay = random.Random(number).uniform(0.0, 0.9)
-    time.sleep(delay)
-    os.kill(child.pid, signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
-    killed = time.time()
-    printed = [first, *child.stdout.read().splitlines()]
-    child.wait()
+    with subprocess.Popen([sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        reader = threading.Thread(target=lambda out: printed.extend(out), args=(child.stdout,))
+        printed: list[str] = []
+        reader.start()
+        while not printed:
+            assert child.poll() is None
+            time.sleep(0.005)
+        time.sleep(random.Random(number).uniform(0.0, 0.9))
+        killed = time.time()
+        child.kill()
+        reader.join()
     seen = [json.loads(line) for line in printed if line.rstrip().endswith("]")]
     synced = max((rows for rows, at in seen if at < killed - 2 * SYNC), default=0)  # twice: the machine may be busy
 
