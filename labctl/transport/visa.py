@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from labctl.errors import LinkError, StationError
 from labctl.transport import LinkTimeout
+from labctl.transport.tcp import TcpTransport
 
 if TYPE_CHECKING:
     from pyvisa.resources import MessageBasedResource
@@ -58,12 +59,17 @@ class VisaTransport:
         from pyvisa.constants import ResourceAttribute as Attribute
 
         try:
-            rname.parse_resource_name(self.address)
+            parsed = rname.parse_resource_name(self.address)
         except rname.InvalidResourceName as error:
             raise StationError(
                 f"address {self.address!r} is no VISA resource; write for instance TCPIP::192.168.0.5::5025::SOCKET"
             ) from error
         self._by_message = self.address.upper().endswith("INSTR") and not self.address.upper().startswith("ASRL")
+        device = getattr(parsed, "lan_device_name", "")
+        if device.lower().startswith("hislip"):
+            # pyvisa-py waits 5 s whatever it is told, and leaves the socket open when nobody answers
+            host, port = getattr(parsed, "host_address", ""), int(device.partition(",")[2] or 4880)
+            TcpTransport(f"tcp://{host}:{port}", self._connect_timeout).close()
         try:
             resource = _manager(self._backend).open_resource(
                 self.address, open_timeout=round(1000 * self._connect_timeout)
@@ -138,9 +144,10 @@ class VisaTransport:
     def _receive(self, size: int, timeout: float) -> bytes:
         deadline = time.monotonic() + timeout
         while True:
-            left = deadline - time.monotonic()
+            left = max(deadline - time.monotonic(), 1e-3)
             try:
-                return self._receive_slice(size, max(min(left, SLICE), 1e-3))
+                # a message must not be cut by a timeout: HiSLIP would lose what it has of it
+                return self._receive_slice(size, left if self._by_message else min(left, SLICE))
             except LinkTimeout:
                 if time.monotonic() >= deadline:
                     raise LinkTimeout(f"{self.address}: no answer within {timeout:g} s") from None
@@ -150,7 +157,10 @@ class VisaTransport:
         if not self._by_message:
             self._set_termination(size <= BULK)
         size = max(size, CHUNK) if self._by_message else min(size, CHUNK)
-        return self._call(lambda resource: _read(resource, size))
+        data = self._call(lambda resource: _read(resource, size))
+        if not data:  # the message has ended; pyvisa-py would say so again and again
+            raise LinkError(f"{self.address}: the answer ends early")
+        return data
 
     def _set_timeout(self, seconds: float) -> None:
         milliseconds = max(1, round(1000 * seconds))
@@ -168,24 +178,40 @@ class VisaTransport:
     def clear(self) -> None:
         """Throw away pending input; a connection that has died is opened once more."""
         self._pending.clear()
-        if self._resource is None or self._closed_by_peer():
+        try:
+            usable = self._drain()
+        except LinkError:
+            usable = False
+        if not usable:
             self.close()
             self._open()
-            return
-        try:
+
+    def _drain(self) -> bool:
+        """Empty the input; whether the session can be used on."""
+        from pyvisa.constants import BufferOperation
+
+        if self._socket is None:
             self._set_timeout(1.0)
             self._call(lambda resource: resource.clear())
-        except LinkError:
-            self.close()
-            self._open()
+            return not self._by_message  # a session that failed within a message does not find the next one
+        # not by resource.clear(), which never comes back from a closed socket
+        self._call(lambda resource: resource.flush(BufferOperation.discard_receive_buffer))
+        try:
+            while self._socket.recv(CHUNK, socket.MSG_DONTWAIT):
+                continue
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def close(self) -> None:
         self._pending.clear()
         if self._resource is not None:
             with contextlib.suppress(Exception):  # a dead carrier may not want to be closed
                 self._resource.close()
-            self._resource = None
-            self._socket = None
+        self._resource = None
+        self._socket = None
 
 
 def _read(resource: "MessageBasedResource", size: int) -> bytes:
