@@ -65,7 +65,7 @@ class Recorded(Tape):
     ) -> None:
         super().__init__(transactions)
         self.name = name
-        self.asked = self.jumps = self.repeats = self.skipped = 0
+        self.asked = self.jumps = self.repeats = self.loose = self.skipped = 0
         self._now = {instrument: make() for instrument, make in questions.items()}
         self._places: dict[Hashable, list[int]] = {}
         self._memory: dict[Hashable, list[int]] = {}
@@ -110,41 +110,44 @@ class Recorded(Tape):
         """How well the questions fitted the recording, in one line."""
         return (
             f"{self.asked} questions answered from {self.name}: {self.jumps} out of recorded order,"
-            f" {self.repeats} answers given again, {self.skipped} recorded operations on the same cells left out"
+            f" {self.repeats} answers given again, {self.loose} measured in a slightly other state,"
+            f" {self.skipped} recorded operations on the same cells left out"
         )
 
     def _find(self, instrument: str, question: Question) -> int | None:
-        places = self._places.get((instrument, question.key))
-        if places is None and question.also is not None:
-            places = self._places.get((instrument, question.also))
-        if places is None:
+        strict, loose = (self._places.get((instrument, key), []) for key in (question.key, question.also))
+        places = strict or loose
+        if not places:
             return None
         if question.kind != "reading":
             return places[min(bisect_left(places, self.position), len(places) - 1)]
         if question.memory is not None:
-            return self._remembered(places, question)
-        at = bisect_left(places, self.position)
-        number = places[at] if at < len(places) else places[0]
+            number = self._remembered(strict, loose, question)
+        else:
+            at = bisect_left(places, self.position)
+            number = places[at] if at < len(places) else places[0]
         self.jumps += number < self.position
         self.repeats += number in self._used
+        self.loose += number not in strict
         self._used.add(number)
         self.position = number + 1
         return number
 
-    def _remembered(self, places: list[int], question: Question) -> int:
+    def _remembered(self, strict: list[int], loose: list[int], question: Question) -> int:
         reached = self._reached.get(question.memory, 0)
-        at = bisect_left(places, reached)
-        if at == len(places):
-            times = f"{len(places)} time" + ("s" if len(places) > 1 else "")
+        number = next(
+            (places[at] for places in (strict, loose) if (at := bisect_left(places, reached)) < len(places)), -1
+        )
+        if number < 0:
+            count = len(loose or strict)
+            times = f"{count} time" + "s" * (count > 1)
             raise NotRecorded(
-                f"{self.name} holds {question.what} {times}, all of them before what was asked on the same cells last;"
-                " a cell remembers, so its answers are given in recorded order and once"
+                f"{self.name} holds {question.what} {times}, before what was asked on the"
+                " same cells last; a cell remembers, so its answers are given in recorded order and once"
             )
-        number = places[at]
         history = self._memory[question.memory]
         self.skipped += bisect_left(history, number) - bisect_left(history, reached)
-        self.jumps += number < self.position
-        self._reached[question.memory] = self.position = number + 1
+        self._reached[question.memory] = number + 1
         return number
 
 

@@ -1,11 +1,13 @@
 """What the board's requests mean to an offline bench: which of them set, which of them measure, and in which state."""
 
-from collections.abc import Hashable, Iterable, Mapping
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from drivers.fpga.messages import (
     REPLY,
     REQUESTS,
     Abort,
+    Chunk,
     Done,
     Error,
     Fetch,
@@ -20,35 +22,59 @@ from drivers.fpga.messages import (
     SetRoutes,
     Source,
     Start,
+    State,
+    Status,
 )
-from drivers.fpga.program import REGISTER, Branch, Connect, Dac, Instruction, Pulse, disassemble
+from drivers.fpga.program import (
+    REGISTER,
+    Add,
+    Branch,
+    Commit,
+    Connect,
+    Dac,
+    Delay,
+    End,
+    Instruction,
+    Loop,
+    Pulse,
+    Set,
+    Stamp,
+    Trigger,
+    disassemble,
+)
 from labctl.errors import LinkError
 from labctl.offline import Question
 from labctl.wire.frame import Frame, FrameDecoder
-from labctl.wire.message import WireError
+from labctl.wire.message import Message, WireError
 
-_FACTS = (Hello.TYPE, GetRanges.TYPE, GetStatus.TYPE, SelfTest.TYPE)
+_FACTS = (Hello.TYPE, GetRanges.TYPE, SelfTest.TYPE)
 _REST = (Source.FLOAT, Source.GROUND)
+_QUIET = (Dac, Connect, Commit, Delay, Set, Add, Branch, Loop, Trigger, End)
 
 
 class BoardQuestions:
     """Follows the outputs and the program. A run is told by outputs, routes and program; the fetches by the run.
 
-    A program that connects array lines, or starts with connected ones, acts on cells, which remember (see
-    `offline.Question.memory`): the same lines are the same memory.
+    A program that neither measures nor touches array lines (a wait) is a setting. One that connects array lines, or
+    starts with connected ones, acts on cells, which remember (see `offline.Question.memory`): the same lines are the
+    same memory. Where a program was recorded only with other lines connected, or with other levels on converters that
+    it sets itself, that is its less strict key.
     """
 
     def __init__(self) -> None:
         self._outputs: dict[Hashable, Hashable] = {}  # what is not at rest: converter → code, line → source
         self._state: Hashable = frozenset()
         self._code = bytearray()
+        self._listing: list[Instruction] = []
         self._run: Hashable = None
+        self._loose_run: Hashable = None
+        self._quiet = True
         self._fetches = 0
         self._tick = 0
 
     @property
     def state(self) -> Hashable:
-        return (self._state, self._run)
+        return (self._converters(()), self._loose_run)
 
     def ask(self, request: bytes, others: Mapping[str, Hashable]) -> Question:
         frame = _frame(request)
@@ -58,20 +84,24 @@ class BoardQuestions:
             # a session's number says nothing about the bench
             return Question("fact", (frame.type, b"" if frame.type == Hello.TYPE else frame.payload), name)
         if frame.type == Start.TYPE:
-            steps = ", ".join(dict.fromkeys(type(item).__name__ for item in self._listing())) or "none"
+            lines = self._lines()
+            steps = ", ".join(dict.fromkeys(type(item).__name__ for item in self._listing)) or "none"
             what = f"this board program ({steps}) with these outputs"
-            return Question("reading", self._program(), what, memory=self._lines())
+            quiet = lines is None and self._is_quiet()
+            return Question("setting" if quiet else "reading", self._program(), what, lines, self._loose_program())
         if frame.type in (Fetch.TYPE, FetchSpikes.TYPE):
-            key = (frame.type, frame.payload, self._run, self._fetches)
-            return Question("reading", key, f"{name} number {self._fetches} of this board program")
+            key, loose = ((frame.type, frame.payload, run, self._fetches) for run in (self._run, self._loose_run))
+            quiet = self._quiet and frame.type == Fetch.TYPE
+            what = f"{name} number {self._fetches} of this board program"
+            return Question("setting" if quiet else "reading", key, what, also=loose)
         return Question("setting", (frame.type, frame.payload, self._state), name)
 
     def done(self, request: bytes, reply: bytes) -> None:
         frame, answer = _frame(request), _frame(reply)
         if answer.type == Error.TYPE:
             return
-        if answer.type in (SetDacs.TYPE | REPLY, SetRoutes.TYPE | REPLY):
-            self._tick = Done.decode(answer.payload).tick
+        if answer.type == frame.type | REPLY and REQUESTS[frame.type].ANSWER is Done:
+            self._tick = max(self._tick, Done.decode(answer.payload).tick)
         if frame.type in (Hello.TYPE, Safe.TYPE, Abort.TYPE):
             self._outputs.clear()
             self._settle()
@@ -84,8 +114,10 @@ class BoardQuestions:
             if load.offset == 0:
                 self._code.clear()
             self._code += load.code
+            self._listing = _listing(bytes(self._code))
         elif frame.type == Start.TYPE:
-            self._run, self._fetches = self._program(), 0
+            self._quiet = self._lines() is None and self._is_quiet()
+            self._run, self._loose_run, self._fetches = self._program(), self._loose_program(), 0
             self._follow()
         elif frame.type in (Fetch.TYPE, FetchSpikes.TYPE):
             self._fetches += 1
@@ -98,25 +130,38 @@ class BoardQuestions:
 
     def accept(self, request: bytes) -> bytes:
         frame = _frame(request)
-        return Frame(frame.type | REPLY, frame.sequence, Done(self._tick).encode(), frame.version).encode()
+        done: Message = Done(self._tick)
+        if frame.type == Fetch.TYPE:
+            done = Chunk(State.DONE, 0, 0, math.nan, math.nan, b"")
+        elif frame.type == GetStatus.TYPE:
+            done = Status(self._tick, State.IDLE, not self._outputs, True, 0)
+        return Frame(frame.type | REPLY, frame.sequence, done.encode(), frame.version).encode()
 
     def _program(self) -> Hashable:
         return (self._state, bytes(self._code))
 
-    def _listing(self) -> list[Instruction]:
-        try:
-            return [item for item, _ in disassemble(bytes(self._code)).values()]
-        except WireError:
-            return []  # the board refuses it, and its refusal is what was recorded
+    def _loose_program(self) -> Hashable:
+        return (
+            "loose",
+            self._converters([item.channel for item in self._listing if isinstance(item, Dac)]),
+            bytes(self._code),
+        )
+
+    def _converters(self, without: Sequence[int]) -> Hashable:
+        return frozenset((k, code) for k, code in self._outputs.items() if isinstance(k, int) and k not in without)
+
+    def _is_quiet(self) -> bool:
+        return all(isinstance(i, _QUIET) or (isinstance(i, Stamp) and not i.mask) for i in self._listing)
 
     def _lines(self) -> Hashable | None:
-        lines = {place for place, source in self._outputs.items() if isinstance(place, tuple) and source not in _REST}
-        lines |= {(i.kind, i.line) for i in self._listing() if isinstance(i, Connect) and i.source not in _REST}
-        return frozenset(lines) or None
+        """The array lines that the program uses: its own, or, where it connects none, those that are connected."""
+        named = {(i.kind, i.line) for i in self._listing if isinstance(i, Connect) and i.source not in _REST}
+        there = {place for place, source in self._outputs.items() if isinstance(place, tuple) and source not in _REST}
+        return frozenset(named or there) or None
 
     def _follow(self) -> None:
         """The outputs that the program leaves; where only its registers know, outputs of their own."""
-        listing = self._listing()
+        listing = self._listing
         opaque = any(isinstance(i, Branch) or (isinstance(i, Dac) and i.level >= REGISTER) for i in listing)
         if opaque:
             self._apply([("after", self._program())])
@@ -138,6 +183,13 @@ class BoardQuestions:
 
     def _settle(self) -> None:
         self._state = frozenset(self._outputs.items())
+
+
+def _listing(code: bytes) -> list[Instruction]:
+    try:
+        return [item for item, _ in disassemble(code).values()]
+    except WireError:
+        return []  # not whole yet; or the board refuses it, and its refusal is what was recorded
 
 
 def _frame(data: bytes) -> Frame:
