@@ -135,7 +135,7 @@ class Bench:
         unknown = next((name for name in biases if name not in self.station.biases), None)
         if unknown:
             raise UsageError(f"there is no bias {unknown!r}; the chip has {', '.join(self.station.biases)}")
-        volts = {_pin(name): value for name, value in (self.station.biases | biases).items()}
+        volts = {_pin(name): value for name, value in {**self.station.biases, **biases}.items()}
         volts |= {f"IN{k}": 0.0 for k in range(self.station.chip.neurons)}
         self._check(volts)
         self.board.set_limits(
@@ -220,7 +220,7 @@ class Bench:
         return rules
 
     def _check(self, volts: Mapping[str, float]) -> None:
-        after = self._volts | volts
+        after = {**self._volts, **volts}
         for rule in self.limits():
             if rule.pin in volts or rule.reference in volts:
                 value = after.get(rule.pin, 0.0) - (after.get(rule.reference, 0.0) if rule.reference else 0.0)

@@ -1,6 +1,8 @@
 """The simulated bench: board firmware and oscilloscope on the two sides of one simulated chip."""
 
 import threading
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +19,39 @@ from labctl.station import Station
 from labctl.transport import Transport, open_transport
 from labctl.transport.loop import LoopTransport
 
-SETTINGS = {"formed": (bool, True), "mismatch": (float, 0.0), "temperature": (float, 300.0), "pace": (str, "virtual")}
-"""What [simulation] in a station file may say, with type and default."""
+
+@dataclass(frozen=True)
+class Settings:
+    """What [simulation] in a station file may say."""
+
+    formed: bool = True
+    mismatch: float = 0.0
+    temperature: float = 300.0
+    pace: Literal["virtual", "real"] = "virtual"
+
+    @classmethod
+    def of(cls, station: Station) -> "Settings":
+        """The settings of a station; raises `StationError` for one that is not known or of the wrong type."""
+        defaults = {field.name: field.default for field in fields(cls)}
+        values: dict[str, Any] = {}
+        for name, value in station.simulation.items():
+            if name not in defaults:
+                raise StationError(
+                    f"station {station.name}: simulation.{name} is not known; there are {', '.join(defaults)}"
+                )
+            kind = type(defaults[name])
+            if kind is float and type(value) is int:
+                value = float(value)
+            if type(value) is not kind:
+                raise StationError(
+                    f"station {station.name}: simulation.{name} = {value!r} is not of type {kind.__name__}"
+                )
+            values[name] = value
+        if values.get("pace", "virtual") not in ("virtual", "real"):
+            raise StationError(
+                f"station {station.name}: simulation.pace = {values['pace']!r} is neither virtual nor real"
+            )
+        return cls(**values)
 
 
 class ChipPlant:
@@ -48,6 +81,9 @@ class ChipPlant:
         # the chip counts current into the line; the amplifier sees what comes out of it
         return -self._chip.read_current(kind.name.lower(), line, bandwidth)  # type: ignore[arg-type]
 
+    def levels(self) -> int:
+        return sum(1 << int(k) for k in np.flatnonzero(self._chip.neurons.out))
+
     def trigger(self, tick: int) -> None:
         self.trigger_times.append(self._chip.time)
 
@@ -56,22 +92,7 @@ class Simulation:
     """One simulated chip with a simulated board and scope around it. Raises `StationError` for unknown settings."""
 
     def __init__(self, station: Station, seed: int = 0) -> None:
-        settings = {name: default for name, (_, default) in SETTINGS.items()}
-        for name, value in station.simulation.items():
-            if name not in SETTINGS:
-                raise StationError(
-                    f"station {station.name}: simulation.{name} is not known; there are {', '.join(SETTINGS)}"
-                )
-            kind = SETTINGS[name][0]
-            if kind is float and isinstance(value, int):
-                value = float(value)
-            if not isinstance(value, kind):
-                raise StationError(
-                    f"station {station.name}: simulation.{name} = {value!r} is not of type {kind.__name__}"
-                )
-            settings[name] = value
-        if settings["pace"] not in ("virtual", "real"):
-            raise StationError(f"station {station.name}: simulation.pace is {settings['pace']!r}, not virtual or real")
+        settings = Settings.of(station)
         wiring = station.chip
         self.chip = Chip(
             rows=wiring.rows,
@@ -81,13 +102,13 @@ class Simulation:
                 FilamentArray(
                     (wiring.rows, wiring.columns),
                     seed=seed,
-                    formed=settings["formed"],
-                    temperature=settings["temperature"],
+                    formed=settings.formed,
+                    temperature=settings.temperature,
                 )
             ),
-            mismatch=settings["mismatch"],
+            mismatch=settings.mismatch,
             seed=seed,
-            temperature=settings["temperature"],
+            temperature=settings.temperature,
         )
         self._station = station
         self._servers: list[Server] = []
@@ -98,7 +119,7 @@ class Simulation:
             plant,
             word_lines=wiring.rows,
             bit_lines=wiring.columns,
-            pace=settings["pace"],  # type: ignore[arg-type]
+            pace=settings.pace,
             serial=f"SIM-{seed}",
         )
         probes = {channel: (node, station.attenuation.get(channel, 1.0)) for channel, node in station.probes.items()}

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from labctl.quantity import Q
     from labctl.reader import Run, load
     from labctl.runner import run
+    from labctl.station import Station
 
 __all__ = ["Q", "Rows", "Run", "Trace", "load", "open_bench", "run"]
 
 _HOME = {"run": "runner", "load": "reader", "Run": "reader", "Q": "quantity", "Rows": "protocol", "Trace": "protocol"}
 
 
-def open_bench(station: str = "sim", *, seed: int = 0) -> Any:
-    """Open a bench (see `drivers.bench.open_bench`): a built-in station's name or a station file."""
+def open_bench(station: "str | Station" = "sim", *, seed: int = 0) -> Any:
+    """Open a bench (see `drivers.bench.open_bench`): a built-in station's name, a station file, or a `Station`."""
     return bench_factory("open")(station, seed=seed)
 
 

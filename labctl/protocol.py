@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -242,13 +242,26 @@ class Protocol:
         return self.total(**parameters) if self.total else None
 
 
+Function = Callable[..., Iterator[Any]]
+
+
+@overload
+def protocol(function: Function, /) -> Protocol: ...
+
+
+@overload
 def protocol(
-    function: Callable[..., Iterator[Any]] | None = None,
+    *, total: Callable[..., int] | None = None, plot: Callable[..., None] | None = None
+) -> Callable[[Function], Protocol]: ...
+
+
+def protocol(
+    function: Function | None = None,
     /,
     *,
     total: Callable[..., int] | None = None,
     plot: Callable[..., None] | None = None,
-) -> Any:
+) -> Protocol | Callable[[Function], Protocol]:
     """Declare a generator function as a protocol.
 
     total: takes the parameters by name and gives the number of main rows (for the progress bar).

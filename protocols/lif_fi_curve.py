@@ -19,7 +19,7 @@ class Point(NamedTuple):
     i_syn: A[float, Q("A", meaning="synaptic current, DC")]
     v_thr: A[float, Q("V", meaning="spike threshold")]
     rate: A[float, Q("Hz", meaning="spikes per second within the gate")]
-    count: A[int, Q("", meaning="spikes counted within the gate")]
+    spikes: A[int, Q("", meaning="spikes counted within the gate")]
     isi: A[float, Q("s", meaning="mean inter-spike interval by time stamps; NaN below two spikes")]
     isi_sd: A[float, Q("s", meaning="standard deviation of the inter-spike interval")]
 
@@ -67,13 +67,13 @@ def lif_fi_curve(
                 bench.inject(neuron, current)
                 if trace:
                     bench.look_at(f"MEM{neuron}", span=min(duration, 5e-3), full_scale=3.2, offset=1.2)
-                spikes = bench.count([neuron], duration, settle=settle, stamps=True, trigger=trace)
-                isi = spikes.isi(neuron)
+                counted = bench.count([neuron], duration, settle=settle, stamps=True, trigger=trace)
+                isi = counted.isi(neuron)
                 yield Point(
                     i_syn=current,
                     v_thr=threshold,
-                    rate=spikes.rate(neuron),
-                    count=spikes.counts[neuron],
+                    rate=counted.rate(neuron),
+                    spikes=counted.counts[neuron],
                     isi=float(isi.mean()) if len(isi) else float("nan"),
                     isi_sd=float(isi.std()) if len(isi) else float("nan"),
                 )

@@ -17,7 +17,7 @@ from labctl.errors import LabctlError
 from labctl.recover import recover
 from labctl.replay import verify
 from labctl.station import load_station
-from labctl.transport.loop import LoopTransport
+from labctl.transport.loop import LoopTransport, Peer
 from protocols.cli import main
 from tests.fpga.plant import ResistorPlant
 
@@ -32,13 +32,13 @@ class Garbage:
 class DyingScope:
     """A scope that answers well at first and with noise after `good` messages."""
 
-    def __init__(self, scope: object, good: int) -> None:
+    def __init__(self, scope: Peer, good: int) -> None:
         self._scope, self._good = scope, good
 
     def receive(self, data: bytes) -> bytes:
         if data:
             self._good -= 1
-        return self._scope.receive(data) if self._good > 0 else Garbage().receive(data)  # type: ignore[attr-defined,no-any-return]
+        return self._scope.receive(data) if self._good > 0 else Garbage().receive(data)
 
 
 def station_file(tmp_path: Path, board: str = "sim", scope: str = "sim") -> str:

@@ -1,16 +1,18 @@
 """I–V loops through the whole chain: board, line matrix, array."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import labctl
+from drivers.bench import Bench
 from labctl.station import load_station, parse_station
 from protocols.iv_sweep import loop
 
 
-def sweep(tmp_path: Path, name: str = "iv.h5", seed: int = 1, **parameters: object) -> dict[str, np.ndarray]:
+def sweep(tmp_path: Path, name: str = "iv.h5", seed: int = 1, **parameters: Any) -> dict[str, np.ndarray]:
     with labctl.open_bench("sim", seed=seed) as bench:
         return labctl.run("iv_sweep", bench, out=tmp_path / name, **parameters).table()
 
@@ -62,7 +64,7 @@ def test_an_unformed_array_is_a_setting_and_does_not_conduct(tmp_path: Path) -> 
 def test_other_cells_are_left_alone(tmp_path: Path) -> None:
     """RESET of one cell does not touch its neighbours of the same row and column."""
 
-    def read(bench: object, row: int, column: int, name: str) -> float:
+    def read(bench: Bench, row: int, column: int, name: str) -> float:
         small = labctl.run(
             "iv_sweep",
             bench,

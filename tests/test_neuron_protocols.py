@@ -27,7 +27,7 @@ def test_rates_of_figure_4a(fi: labctl.Run, i_syn: float, v_thr: float, hertz: f
     at = (table["i_syn"] == i_syn) & (table["v_thr"] == v_thr)
     assert table["rate"][at] == pytest.approx(hertz, rel=0.05)
     assert 1 / table["isi"][at] == pytest.approx(hertz, rel=0.05)
-    assert table["count"][at] == np.round(table["rate"][at] * fi.params["duration"])
+    assert table["spikes"][at] == np.round(table["rate"][at] * fi.params["duration"])
 
 
 @pytest.mark.parametrize(("v_pw", "hertz"), [(0.8, 20e3), (1.1, 92e3)])
@@ -39,7 +39,7 @@ def test_saturation_of_figure_4d(v_pw: float, hertz: float) -> None:
 
 def test_the_file_says_what_was_measured(fi: labctl.Run) -> None:
     assert fi.status == "done"
-    assert fi.units() == {"i_syn": "A", "v_thr": "V", "rate": "Hz", "count": "", "isi": "s", "isi_sd": "s"}
+    assert fi.units() == {"i_syn": "A", "v_thr": "V", "rate": "Hz", "spikes": "", "isi": "s", "isi_sd": "s"}
     assert fi.params["v_pw"] == 1.0
     assert fi.table()["v_thr"].tolist() == [1.8, 1.8, 0.8, 0.8]
 
