@@ -174,8 +174,7 @@ class Acquisition:
         """Disarm; a record that is there stays, as far as it was read or can still be."""
         self.state = "stop"
         self._pending = None
-        if self.record is None:
-            self._watch(set())
+        self._release()
 
     def force(self) -> None:
         """Trigger now, if armed."""
@@ -198,6 +197,7 @@ class Acquisition:
             self._pending = None
             if self.state == "single" and latest.count >= self._setup.average:
                 self.state = "stop"
+                self._release()
             else:
                 self._rearm(max(end, latest.trigger) + self.digitiser.rearm)
         if latest is not None and self.state == "run":
@@ -251,9 +251,12 @@ class Acquisition:
         self._watched = set(nodes)
 
     def _release(self) -> None:
-        if self.state == "stop" and self.record is not None:
-            channels = self.record.setup.channels
-            unread = {n for n, channel in enumerate(channels, 1) if channel.on} - set(self.record.codes)
+        """Once stopped, drop all history but that of channels which can still be read for the first time."""
+        if self.state == "stop":
+            record = self.record
+            unread = (
+                {n for n, c in enumerate(record.setup.channels, 1) if c.on} - set(record.codes) if record else set()
+            )
             self._watch({self._probes[n].node for n in unread if n in self._probes})
 
     # trigger -----------------------------------------------------------------------------------------------------
