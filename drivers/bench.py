@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,7 +138,7 @@ class Bench:
             raise UsageError(f"there is no bias {unknown!r}; the chip has {', '.join(self.station.biases)}")
         volts = {_pin(name): value for name, value in {**self.station.biases, **biases}.items()}
         volts |= {f"IN{k}": 0.0 for k in range(self.station.chip.neurons)}
-        self._check(volts)
+        self.check(volts)
         self.board.set_limits(
             [
                 (
@@ -146,7 +147,7 @@ class Bench:
                     r.low,
                     r.high,
                 )
-                for r in self.limits()
+                for r in self.limits
             ]
         )
         self.board.lease()
@@ -188,7 +189,7 @@ class Bench:
             raise LimitError(f"i_syn = {si(i_syn, 'A')} is outside 0 A … {si(limit, 'A')}, what the LDO can give")
         pin = f"IN{neuron}"
         volts = self.volts("VREF") + i_syn * self.r_syn(neuron)
-        self._check({pin: volts})
+        self.check({pin: volts})
         return volts
 
     def volts(self, pin: str) -> float:
@@ -203,6 +204,7 @@ class Bench:
             raise UsageError(f"there is no input neuron {neuron}; the chip has 0 … {self.station.chip.neurons - 1}")
         return self.station.chip.r_syn[neuron]
 
+    @cached_property
     def limits(self) -> list[LimitRule]:
         """Every limit of the outputs, declared once: checked here before sending and enforced by the board."""
         supply, chip = self.station.limits["v_dd"], self.station.chip
@@ -219,9 +221,10 @@ class Bench:
             )
         return rules
 
-    def _check(self, volts: Mapping[str, float]) -> None:
+    def check(self, volts: Mapping[str, float]) -> None:
+        """Raise `LimitError` unless the outputs would stay within the limits with these pins at `volts`."""
         after = {**self._volts, **volts}
-        for rule in self.limits():
+        for rule in self.limits:
             if rule.pin in volts or rule.reference in volts:
                 value = after.get(rule.pin, 0.0) - (after.get(rule.reference, 0.0) if rule.reference else 0.0)
                 slack = 1e-9
@@ -235,7 +238,7 @@ class Bench:
     def _set(self, volts: Mapping[str, float]) -> None:
         if not self._powered:
             raise UsageError("the chip has no power; do this inside `with bench.powered():`")
-        self._check(volts)
+        self.check(volts)
         self.board.set_dacs({self.station.converter(pin): value for pin, value in volts.items()})
         self._volts |= volts
 
@@ -261,7 +264,7 @@ class Bench:
         fits = all(need <= has for need, has in zip(needed, there, strict=True))
         yield "chip", f"{chip.name}: {chip.neurons} input neurons, {chip.rows} × {chip.columns} cells", fits
         try:
-            self._check({_pin(name): value for name, value in self.station.biases.items()})
+            self.check({_pin(name): value for name, value in self.station.biases.items()})
             yield "biases within limits", ", ".join(f"{k} {si(v, 'V')}" for k, v in self.station.biases.items()), True
         except LimitError as error:
             yield "biases within limits", str(error), False

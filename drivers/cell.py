@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from drivers.fpga.board import Reading
 from drivers.fpga.messages import NONE, LineKind, Source
 from drivers.fpga.program import Commit, Connect, Dac, Delay, End, Instruction, Read
-from labctl.errors import LimitError, UsageError
-from labctl.quantity import si
+from labctl.errors import UsageError
 
 if TYPE_CHECKING:
     from drivers.bench import Bench
@@ -43,14 +42,13 @@ class CellPort:
 
         The current is positive from BL to SL. Raises `LimitError` before anything is applied.
         """
-        for point in points:
-            for drive, volts in (("BL_DRIVE" if point.v >= 0 else "SL_DRIVE", abs(point.v)), ("WL_DRIVE", point.v_wl)):
-                rule = next(rule for rule in self._bench.limits() if rule.pin == drive)
-                if not rule.low <= volts <= rule.high:
-                    raise LimitError(
-                        f"{drive} = {si(volts, 'V')} is outside {si(rule.low, 'V')} … {si(rule.high, 'V')}"
-                        f" ({rule.why}); nothing was applied"
-                    )
+        self._bench.check(
+            {
+                "BL_DRIVE": max([0.0, *(point.v for point in points)]),
+                "SL_DRIVE": max([0.0, *(-point.v for point in points)]),
+                "WL_DRIVE": max([0.0, *(point.v_wl for point in points)]),
+            }
+        )
         for start in range(0, len(points), POINTS_A_PROGRAM):
             part = points[start : start + POINTS_A_PROGRAM]
             readings = self._bench.readings(self._program(part, dwell, average))
