@@ -17,9 +17,12 @@ from labctl.models.device import FloatArray
 
 G_LEAK = 1e-15  # S, of a floating line: 1e-8 of a cell of 10 MΩ
 TOLERANCE = 1e-7  # of the largest current at a node: float32 device models are not smoother than that
-PROBE = 1e-3  # V, for the cells' slopes
+PROBE = 1e-4  # V, for the cells' slopes
+STEP = 0.3  # V, about the most that one iteration moves a potential
+SETTLED = 1e-9  # V, of a potential: 5e-9 of a read at 0.2 V, and as smooth as models solved by iteration are
+FLOOR = 1e-13  # A, at a node: what the best ammeters of a bench see, and models solved by iteration give no better
 _DENSE = 32  # unknowns up to which a dense solution is quicker, and too small for BLAS to wake its threads
-_ITERATIONS, _HALVINGS = 100, 25
+_ITERATIONS, _HALVINGS = 200, 20
 
 Currents = Callable[[FloatArray, FloatArray], FloatArray]
 
@@ -116,12 +119,16 @@ class Network:
         size = np.abs(current)
         return max(float(np.bincount(node[node >= 0], size[node >= 0], 1).max()) for node in self.nodes)
 
-    def newton_step(self, net: FloatArray, g_bl: FloatArray, g_sl: FloatArray) -> FloatArray:
-        """Potential differences that cancel `net` for cells of slopes dI/dV_BL = g_bl and dI/dV_SL = -g_sl (S)."""
+    def newton_step(self, net: FloatArray, g_bl: FloatArray, g_sl: FloatArray, g_node: float = 0.0) -> FloatArray:
+        """Potential differences that cancel `net` for cells of slopes dI/dV_BL = g_bl and dI/dV_SL = -g_sl (S).
+
+        g_node (S): held back at every node as by a capacitance over a time step.
+        """
         (a, b), n = self.nodes, net.size
         parts = [(g_bl, a, a), (-g_sl, a, b), (-g_bl, b, a), (g_sl, b, b)]
         kept = [(g[ok], i[ok], j[ok]) for g, i, j in parts for ok in [(i >= 0) & (j >= 0)]]
         g, i, j = (np.concatenate([part[k] for part in kept]) for k in range(3))
+        g, i, j = np.append(g, np.full(n, g_node)), np.append(i, np.arange(n)), np.append(j, np.arange(n))
         if n <= _DENSE:
             dense = self.wires.toarray()
             np.add.at(dense, (i, j), g)
@@ -134,16 +141,15 @@ def solve(
 ) -> tuple[FloatArray, FloatArray]:
     """The potentials at each cell's bit line and source line end (V), for cells of curve `current(v_bl, v_sl)` (A).
 
-    Raises `MeasurementError` when Newton's iterations do not reach `TOLERANCE` of the largest current at a node.
+    Raises `MeasurementError` when Newton's iterations reach neither `TOLERANCE` of the largest current at a
+    node nor `SETTLED`.
     """
     v = network.guess.copy()
     if guess is not None:
         for node, volts in zip(network.nodes, guess, strict=True):
             v[node[node >= 0]] = volts[node >= 0]
-    # what the subtraction of two ends of a good wire leaves
-    floor = (
-        16 * np.finfo(float).eps * (float(network.wires.diagonal().max()) + G_LEAK) * (max(map(abs, network.bounds)))
-    )
+    # below this is what the subtraction of two ends of a good wire leaves, and no current that anyone measures
+    floor = 16 * np.finfo(float).eps * float(network.wires.diagonal().max()) * max(map(abs, network.bounds)) + FLOOR
     ends = network.ends(v)
     i = current(*ends)
     net = network.residual(v, i)
@@ -156,17 +162,27 @@ def solve(
         g_bl = np.maximum((current(ends[0] + probe, ends[1]) - i) / probe, 0.0)
         g_sl = np.maximum((current(ends[0], ends[1] - probe) - i) / probe, 0.0)
         step = network.newton_step(net, g_bl + G_LEAK, g_sl + G_LEAK)
-        size, scale = float(net @ net), 1.0
-        for _ in range(_HALVINGS):
-            trial = np.clip(v + scale * step, *network.bounds)  # no potential leaves the range of the drivers
-            trial_ends = network.ends(trial)
-            trial_i = current(*trial_ends)
-            trial_net = network.residual(trial, trial_i)
-            if float(trial_net @ trial_net) < size:
+        longest = float(np.abs(step).max())
+        if longest <= SETTLED:
+            return ends
+        size, allowed = float(net @ net), 1.0
+        for held_back in (0.0, worst / STEP):
+            if held_back:
+                # a saturated transistor has next to no slope and asks for megavolts; a capacitance at each node does
+                # not. Its current stays as it is until the turn: go on, but not far beyond
+                step, allowed = network.newton_step(net, g_bl + G_LEAK, g_sl + G_LEAK, held_back), 2.0
+            elif longest > STEP:
+                continue
+            for halvings in range(_HALVINGS):
+                trial = np.clip(v + step / 2**halvings, *network.bounds)  # no potential leaves the drivers' range
+                trial_ends = network.ends(trial)
+                trial_i = current(*trial_ends)
+                trial_net = network.residual(trial, trial_i)
+                found = float(trial_net @ trial_net)
+                if found < allowed * size:
+                    break
+            if found < allowed * size:
                 break
-            scale /= 2
-        else:
-            break
         v, ends, i, net = trial, trial_ends, trial_i, trial_net
     raise MeasurementError(
         f"the line potentials do not settle: {worst:.3g} A is left at a node, the limit is {limit:.3g} A;"

@@ -261,6 +261,30 @@ def test_a_filament_at_the_far_corner_switches_as_in_finer_steps(
     assert width == 1e-6 or abs(found[2] / found[1] - 1) > 0.05  # the drop matters until the gate ends the SET
 
 
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_any_bias_of_physical_cells_settles_and_obeys_kirchhoff(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    m, n = (int(k) for k in rng.integers(2, 9, 2))
+    device = FilamentArray((m, n), seed=seed % 1000, formed=bool(rng.random() < 0.8))
+    if rng.random() < 0.7:
+        device.set_gap(rng.uniform(0.1, 2.2, m * n))
+    array = Array1T1R(device, line_resistance=float(rng.choice([0.0, 2.0, 50.0])))
+    wl = rng.choice([0, 1.2, 2.0, 3.5, 4.5], m)
+    bl, sl = rng.choice([0, 0.2, 1.0, 2.0, 3.3, np.nan], n), rng.choice([0, 0.0, 1.5, np.nan], m)
+    i_bl, i_sl = array.hold(wl, bl, sl, 10 ** rng.uniform(-8, -5))
+    for _ in range(2):
+        assert not i_bl[np.isnan(bl)].any()
+        assert not i_sl[np.isnan(sl)].any()
+        # 1e-9 A: cells at 0 V and reads whose potentials are known to 1 nV
+        assert abs(i_bl.sum() + i_sl.sum()) < 1e-6 * max(np.abs(i_bl).max(), np.abs(i_sl).max()) + 1e-9
+        top, low = array.potentials(wl, bl, sl)
+        driven = np.concatenate([bl[~np.isnan(bl)], sl[~np.isnan(sl)], [0.0]])
+        both = np.concatenate([top[~np.isnan(top)], low[~np.isnan(low)], [0.0]])
+        assert driven.min() <= both.min() <= both.max() <= driven.max()
+        i_bl, i_sl = array.read(wl, bl, sl, 0.0)
+
+
 def test_a_passive_crossbar_has_no_gates() -> None:
     g = conductances(3, 3)
     array = Array1T1R(Cubic(g), gate_off=-math.inf)
