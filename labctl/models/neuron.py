@@ -17,32 +17,21 @@ I ≤ 200 µA, 200 … 450 K. Not in it: flicker and thermal noise of the leak, 
 of the output's edges, the membrane's upper rail (V_gain keeps it below V_dd).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
-from typing import NamedTuple
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labctl.errors import LimitError, UsageError
+from labctl.errors import UsageError
 from labctl.models import neuron_kernel as kernel
 from labctl.models.neuron_flow import C_PW, C_REST, CONDITIONS, workspace
-from labctl.models.neuron_kernel import (
-    HOLD,
-    S_A,
-    S_DEAD,
-    S_I,
-    S_LEFT,
-    S_PHASE,
-    S_READING,
-    S_SETTLE,
-    S_SPIKES,
-    S_V,
-    STATES,
-)
+from labctl.models.neuron_group import run_group
+from labctl.models.neuron_kernel import HOLD, S_DEAD, S_I, S_LEFT, S_PHASE, S_READING, S_SETTLE, S_SPIKES, S_V, STATES
+from labctl.models.neuron_merge import Lists, Spikes, in_order, in_threads
 from labctl.models.neuron_params import (
     BOLTZMANN,
-    I_MAX,
     K_NOMINAL,
     V_BCOMP_LOW,
     V_DD_MIN,
@@ -57,29 +46,15 @@ from labctl.models.neuron_params import (
     slew,
     thermal_voltage,
 )
+from labctl.models.neuron_steps import Lists as StepLists
+from labctl.models.neuron_steps import Steps, check_duration, constant, pulses, steps
 from labctl.models.neuron_wave import Track
 
 __all__ = ["Biases", "LifParams", "Neurons", "Spikes", "ldo_current", "leaks", "pulse_width", "pulses", "slew"]
 
 
-class Spikes(NamedTuple):
-    """Rising edges of OUT in order of time: seconds since the start of the call, and neuron."""
-
-    t: FloatArray
-    neuron: NDArray[np.int32]
-
-
-class _Lists(NamedTuple):
-    """Ascending spike times of several neurons: list j is spikes[offsets[j]:][:counts[j]], of neuron labels[j]."""
-
-    spikes: FloatArray
-    offsets: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    labels: NDArray[np.int64]
-
-
 class Neurons:
-    """n neurons as a structure of arrays; at creation at rest, without input.
+    """n neurons as a structure of arrays; at creation at rest, without input, unconnected.
 
     Between calls the state is exact: how a stretch of time is cut into calls changes no spike by more than rounding.
     Random numbers depend on the seed, the neuron and the count of its onsets or spikes only; `noise` = False leaves
@@ -106,14 +81,17 @@ class Neurons:
             raise UsageError(f"seed = {seed}; give an integer from 0 to 2**63 - 1")
         self.n, self.temperature, self.time = n, temperature, 0.0
         self.params = params or LifParams()
-        self._noise = noise
-        self._seed = np.uint64(seed)
-        self._silent = np.zeros(n, np.bool_)
-        self._on = np.zeros(n, np.bool_)
+        self._p = broadcast(self.params, n)
+        self._noise, self._seed = noise, np.uint64(seed)
+        self._on, self._silent = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
         self._state = np.zeros((n, STATES))
         self._conditions = np.zeros((n, CONDITIONS))
         self._ledger = {name: np.zeros(n) for name in ("powered", "low", "spikes_low")}
         self._tracks: dict[int, Track] = {}
+        self._out_to, self._thr_from = np.full(n, -1), np.full(n, -1)
+        self._r_joined = np.full(n, 1e30)
+        self._external = np.zeros(n)
+        self._buffer = np.empty(0)
         self._volts = broadcast(Biases(), n)
         self.biases = biases or Biases()
         self._state[:, S_V] = self._conditions[:, C_REST]
@@ -127,37 +105,38 @@ class Neurons:
 
     @biases.setter
     def biases(self, biases: Biases) -> None:
-        volts = broadcast(biases, self.n)
-        p = broadcast(self.params, self.n)
+        volts, p, n = broadcast(biases, self.n), self._p, self.n
         on = volts["v_dd"] >= V_DD_MIN
         l_n, l_p = leaks(volts["v_taun"], volts["v_taup"], self.params, self.temperature)
+        t_pw = np.broadcast_to(pulse_width(volts["v_pw"], self.params, self.temperature), (n,))
+        noise = np.sqrt(BOLTZMANN * self.temperature * K_NOMINAL / p["kc"]) * self._noise
         threshold = np.where(on & ~self._silent, volts["v_thr"] + p["v_os"], np.inf)
-        t_pw = np.broadcast_to(pulse_width(volts["v_pw"], self.params, self.temperature), (self.n,))
-        capacitance = p["kc"] / K_NOMINAL
-        noise = np.sqrt(BOLTZMANN * self.temperature / capacitance) if self._noise else np.zeros(self.n)
-        new = np.empty_like(self._conditions)
-        for column, values in enumerate((
+        columns: tuple[ArrayLike, ...] = (
             np.where(on, volts["v_rest"], 0.0), l_n, l_p, threshold, p["t_lat"], t_pw, p["t_d"], p["kc"], p["i_x"],
             p["p"], p["m"], volts["v_gain"], p["w_gain"] * (self.temperature / 300.0),
             thermal_voltage(self.temperature), p["jitter"] * self._noise, noise,
-        )):  # fmt: skip
+        )  # fmt: skip
+        new = np.empty_like(self._conditions)
+        for column, values in enumerate(columns):
             new[:, column] = values
+        switched = on != self._on
+        changed = switched | (new != self._conditions).any(axis=1) | (volts["v_dd"] != self._volts["v_dd"])
         state = self._state
         held = state[:, S_PHASE] == HOLD
         state[held, S_LEFT] *= t_pw[held] / self._conditions[held, C_PW]
-        switched = on != self._on
-        for column in (S_V, S_PHASE, S_LEFT, S_I, S_A, S_DEAD, S_SETTLE):
+        for column in (S_V, S_PHASE, S_LEFT, S_I, S_DEAD, S_SETTLE):
             state[switched, column] = 0.0
-        changed = switched | (new != self._conditions).any(axis=1) | (volts["v_dd"] != self._volts["v_dd"])
+        self._external[switched] = 0.0
         for k, track in self._tracks.items():
             track.fresh |= bool(changed[k])
         self._biases, self._volts, self._conditions, self._on = biases, volts, new, on
+        self._low = on & (volts["v_bcomp"] < V_BCOMP_LOW)
+        self._sort_out()
 
     def silence(self, neurons: Sequence[int]) -> None:
         """Break the comparators of these neurons: they integrate and never fire."""
-        for neuron in neurons:
-            self._index(neuron)
-        self._silent[list(neurons)] = True
+        which = [self._index(neuron) for neuron in neurons]
+        self._silent[which] = True
         self.biases = self._biases
 
     @property
@@ -181,167 +160,239 @@ class Neurons:
         return energy(self._ledger | {"reading": self._state[:, S_READING], "spikes": self._state[:, S_SPIKES] - low})
 
     def state(self) -> dict[str, NDArray[np.generic]]:
-        """Everything that `restore` needs (copies); parameters, seed and watches are not in it."""
+        """Everything that `restore` needs (copies); parameters, seed, connections and watches are not in it."""
         state: dict[str, NDArray[np.generic]] = {f"ledger.{k}": v.copy() for k, v in self._ledger.items()}
         state |= {f"bias.{k}": v.copy() for k, v in self._volts.items()}
-        return state | {"state": self._state.copy(), "time": np.array(self.time)}
+        return state | {"state": self._state.copy(), "external": self._external.copy(), "time": np.array(self.time)}
 
     def restore(self, state: dict[str, NDArray[np.generic]]) -> None:
-        """Take back what `state` gave, for neurons made alike; watched neurons are watched anew from there."""
+        """Take back what `state` gave, for neurons made and connected alike; watches start anew."""
         wanted = self.state()
         if set(state) != set(wanted) or any(np.shape(state[k]) != v.shape for k, v in wanted.items()):
             raise UsageError(f"this is no state of {self.n} neurons; give what Neurons.state() returned")
         numbers = {k: np.array(v, np.float64) for k, v in state.items()}
-        biases = Biases(**{f.name: numbers[f"bias.{f.name}"] for f in fields(Biases)})
-        self.biases = biases
-        self._state, self.time = numbers["state"], float(numbers["time"])
+        self.biases = Biases(**{f.name: numbers[f"bias.{f.name}"] for f in fields(Biases)})
+        self._state, self._external, self.time = numbers["state"], numbers["external"], float(numbers["time"])
         self._ledger = {k: numbers[f"ledger.{k}"] for k in self._ledger}
         self._tracks = {k: Track(self.time) for k in self._tracks}
+
+    # composition -------------------------------------------------------------------------------------------------
+
+    def join_output(self, neuron: int, to: int | None, r_syn: float = 10e3) -> None:
+        """Let the output of `neuron` drive the pad of neuron `to` through `r_syn` (Ω) too; None: nothing but itself.
+
+        While the output is high, (V_dd − V_ref)/r_syn flows into `to`, unless its own input gives more. Several outputs
+        on one pad are a wired OR, through the resistance that was given last.
+        """
+        if to is not None:
+            ldo_current(0.0, 0.0, r_syn)  # checks
+            self._r_joined[self._index(to)] = r_syn
+        self._out_to[self._index(neuron)] = -1 if to is None else to
+        self._sort_out()
+
+    def take_threshold(self, neuron: int, of: int | None) -> None:
+        """Let the (buffered) membrane of neuron `of` be the threshold of `neuron`; None: the bias V_thr again."""
+        if of is not None and self._index(of) == self._index(neuron):
+            raise UsageError(f"neuron {neuron} cannot be its own threshold; give another neuron, or None")
+        self._thr_from[self._index(neuron)] = -1 if of is None else of
+        self._sort_out()
+
+    def regulate(self, primaries: Sequence[int], regulator: int, r_syn: float = 10e3) -> None:
+        """Make adaptive neurons (Garg et al., Fig. 7): `regulator` integrates the spikes of all `primaries`, and its
+        membrane is their threshold. Its own V_thr must be out of its reach (the paper's regulator goes to 2 V)."""
+        for primary in primaries:
+            self.take_threshold(primary, regulator)
+            self.join_output(primary, regulator, r_syn)
+
+    def _sort_out(self) -> None:
+        """Which neurons act on each other and which are alone; a pad that was left has its own current again."""
+        linked = np.zeros(self.n, np.bool_)
+        for links in (self._out_to, self._thr_from):
+            linked |= links >= 0
+            linked[links[links >= 0]] = True
+        for k in map(int, np.flatnonzero(~linked & (self._state[:, S_I] != self._external))):
+            kernel.set_current(self._state[k], self._conditions[k], self._seed, k, self._external[k])
+            if k in self._tracks:
+                self._tracks[k].fresh = True
+        self._linked = np.flatnonzero(linked)
+        apart = linked.copy()
+        apart[list(self._tracks)] = True
+        self._free = np.flatnonzero(~apart)
+        self._alone = [k for k in self._tracks if not linked[k]]
+        self._i_joined = ldo_current(self._volts["v_dd"], self._volts["v_ref"], self._r_joined) * self._on
 
     # time --------------------------------------------------------------------------------------------------------
 
     def advance(self, duration: float, i_syn: ArrayLike = 0.0) -> Spikes:
         """Let `duration` s pass with a constant current (A) into each neuron, a number or (n,), 0 … 200 µA."""
-        current = np.asarray(i_syn, np.float64)
-        if current.shape not in ((), (self.n,)):
-            raise UsageError(f"i_syn has shape {current.shape}; give a number or ({self.n},), one value a neuron")
-        self._check(duration, current)
-        currents = np.broadcast_to(current, (self.n,)).copy()
-        first, shift = np.zeros(self.n, np.int64), np.arange(self.n)
-        return self._advance(duration, np.zeros(1), currents, first, first + 1, shift)
+        check_duration(duration)
+        return self._advance(duration, constant(self.n, i_syn))
 
-    def advance_steps(
-        self,
-        duration: float,
-        times: FloatArray | Sequence[FloatArray] | Sequence[float],
-        currents: FloatArray | Sequence[FloatArray] | Sequence[float],
-    ) -> Spikes:
+    def advance_steps(self, duration: float, times: StepLists, currents: StepLists) -> Spikes:
         """Let `duration` s pass with piecewise constant currents; until its first step a neuron keeps its current.
 
         times: s from the start of the call, ascending, 0 … duration: (k,) for all neurons alike, or a sequence of n
         arrays. currents: A, in force from the time beside it: (k,) or (k, n), or a sequence of n arrays.
         """
-        if len(times) and np.ndim(times[0]):
-            if len(times) != self.n or len(currents) != self.n:
-                raise UsageError(f"steps for {len(times)} and {len(currents)} neurons; there are {self.n}")
-            lists = [np.asarray(t, np.float64) for t in times]
-            values = [np.asarray(i, np.float64) for i in currents]
-            for k, (t, i) in enumerate(zip(lists, values, strict=True)):
-                if t.ndim != 1 or t.shape != i.shape:
-                    raise UsageError(f"neuron {k} has times of shape {t.shape} and currents of shape {i.shape}")
-                if (t[1:] < t[:-1]).any():
-                    raise UsageError(f"the times of neuron {k} do not ascend")
-            bounds = np.concatenate(([0], np.cumsum([len(t) for t in lists])))
-            first, last, shift = bounds[:-1], bounds[1:], np.zeros(self.n, np.int64)
-            t, i = np.concatenate(lists), np.concatenate(values)
-        else:
-            t, i = np.asarray(times, np.float64), np.asarray(currents, np.float64)
-            if t.ndim != 1 or i.shape not in (t.shape, (len(t), self.n)):
-                raise UsageError(
-                    f"times of shape {t.shape}, currents of shape {i.shape}; give (k,) and (k,) or (k, {self.n})"
-                )
-            if (t[1:] < t[:-1]).any():
-                raise UsageError("the times of the steps do not ascend")
-            first, last = np.zeros(self.n, np.int64), np.full(self.n, len(t))
-            shift = np.zeros(self.n, np.int64) if i.ndim == 1 else np.arange(self.n) * len(t)
-            i = i.T.ravel()
-        if t.size and not (t.min() >= 0.0 and t.max() <= duration):
-            raise UsageError(f"steps at {t.min()} … {t.max()} s are outside the call, 0 … {duration} s")
-        self._check(duration, i)
-        return self._advance(duration, t, i, first, last, shift)
+        check_duration(duration)
+        return self._advance(duration, steps(self.n, duration, times, currents))
 
-    def _check(self, duration: float, currents: FloatArray) -> None:
-        if not (np.isfinite(duration) and duration >= 0.0):
-            raise UsageError(f"duration = {duration} s must be finite and not negative")
-        if not np.isfinite(currents).all():
-            raise UsageError("a current is not finite; give A, 0 … 200 µA")
-        if currents.size and not (currents.min() >= 0.0 and currents.max() <= I_MAX):
-            raise LimitError(
-                f"i_syn = {currents.min()} … {currents.max()} A is outside 0 A … {I_MAX} A, what the LDO can give;"
-                " `ldo_current` tells what flows for a voltage"
-            )
-
-    def _advance(
-        self,
-        duration: float,
-        times: FloatArray,
-        currents: FloatArray,
-        first: NDArray[np.int64],
-        last: NDArray[np.int64],
-        shift: NDArray[np.int64],
-    ) -> Spikes:
-        """Neuron k takes currents[first+shift : last+shift] at times[first:last]."""
-        last = np.where(self._on, last, first)  # no supply, no current
+    def advance_to_edge(self, duration: float, i_syn: ArrayLike, of: ArrayLike) -> tuple[float, Spikes]:
+        """As `advance`, but only until the next edge of the output of a neuron in the mask `of`, (n,): (s, spikes)."""
+        check_duration(duration)
+        given = constant(self.n, i_syn)
         before = self._state[:, S_SPIKES].copy()
-        rate = currents if len(times) == 1 and times[0] == 0.0 else None
-        lists = self._run_free(duration, times, currents, first, last, shift, rate)
-        for k in self._tracks:
-            lists += self._run_watched(k, duration, times, currents, int(first[k]), int(last[k]), int(shift[k]))
-        self._ledger["powered"] += duration * self._on
-        low = self._on & (self._volts["v_bcomp"] < V_BCOMP_LOW)
-        self._ledger["low"] += duration * low
-        self._ledger["spikes_low"] += (self._state[:, S_SPIKES] - before) * low
-        self.time += duration
-        return _merge(lists, duration)
+        lists: list[Lists] = []
+        passed = self._run_linked(lists, np.arange(self.n), duration, given, np.asarray(of, np.bool_))
+        self._external = given.currents * self._on
+        self._pass(passed, before)
+        return passed, in_order(lists, passed)
 
-    def _run_free(
+    def advance_in_turn(
         self,
         duration: float,
-        times: FloatArray,
-        currents: FloatArray,
-        first: NDArray[np.int64],
-        last: NDArray[np.int64],
-        shift: NDArray[np.int64],
-        steady: FloatArray | None,
-    ) -> list[_Lists]:
-        """Advance the unwatched neurons; where the room for spikes was too small, go on from there with more."""
-        which = np.setdiff1d(np.arange(self.n), list(self._tracks)) if self._tracks else np.arange(self.n)
-        s, c = self._state, self._conditions
-        room = np.full(self.n, 64) if steady is None else kernel.expected(s, c, duration, steady)
-        room = room[which]
-        reached = np.zeros(self.n)
-        done: list[_Lists] = []
-        while which.size:
-            offsets = np.concatenate(([0], np.cumsum(room)))
-            spikes, counts = np.empty(offsets[-1]), np.zeros(which.size, np.int64)
-            kernel.run_all(
-                s, c, self._seed, which, reached, duration, times, currents, first, last, shift, spikes, offsets, counts
-            )
-            done.append(_Lists(spikes, offsets, counts, which))
-            short = reached[which] < duration
-            which, room = which[short], 4 * room[short]
-        return done
+        i_syn: ArrayLike,
+        later: ArrayLike,
+        drive: Callable[[Spikes], tuple[FloatArray, FloatArray]],
+    ) -> Spikes:
+        """As `advance`, in two turns: the neurons in the mask `later`, (n,), get the currents that `drive` makes of the
+        spikes of the others: (times (k,), currents (k, number of later neurons)). Nothing may connect the two parts."""
+        check_duration(duration)
+        given = constant(self.n, i_syn)
+        second = np.asarray(later, np.bool_)
+        before = self._state[:, S_SPIKES].copy()
+        lists: list[Lists] = []
+        self._run(lists, ~second, duration, given)
+        times, currents = drive(in_order(lists, duration))
+        every = np.zeros((len(times), self.n))
+        every[:, second] = currents
+        driven = steps(self.n, duration, times, every)
+        self._run(lists, second, duration, driven)
+        self._external = given.currents * self._on
+        self._external[second] = every[-1, second]
+        self._pass(duration, before)
+        return in_order(lists, duration)
 
-    def _run_watched(
-        self, k: int, duration: float, times: FloatArray, currents: FloatArray, first: int, last: int, shift: int
-    ) -> list[_Lists]:
-        track, done = self._tracks[k], []
-        t, room, fresh = 0.0, 64, track.fresh
+    def _advance(self, duration: float, given: Steps) -> Spikes:
+        before = self._state[:, S_SPIKES].copy()
+        lists: list[Lists] = []
+        self._run(lists, None, duration, given)
+        if given.steady:
+            self._external = given.currents * self._on
+        elif len(given.times):
+            stepped = (given.last > given.first) & self._on
+            self._external[stepped] = given.currents[(given.last + given.shift - 1)[stepped]]
+        self._pass(duration, before)
+        return in_order(lists, duration)
+
+    def _pass(self, duration: float, before: FloatArray) -> None:
+        self._ledger["powered"] += duration * self._on
+        if self._low.any():
+            self._ledger["low"] += duration * self._low
+            self._ledger["spikes_low"] += (self._state[:, S_SPIKES] - before) * self._low
+        self.time += duration
+
+    def _run(self, lists: list[Lists], only: NDArray[np.bool_] | None, duration: float, given: Steps) -> None:
+        """Advance all neurons (or those in the mask `only`); a neuron without supply gets no current."""
+        if not self._on.all():
+            given = given._replace(last=np.where(self._on, given.last, given.first))
+        free, alone, linked = self._free, self._alone, self._linked
+        if only is not None:
+            free, linked, alone = free[only[free]], linked[only[linked]], [k for k in alone if only[k]]
+        if free.size:
+            self._run_free(lists, free, duration, given)
+        for k in alone:
+            self._run_watched(lists, k, duration, given)
+        if linked.size:
+            self._run_linked(lists, linked, duration, given, np.zeros(self.n, np.bool_))
+
+    def _run_free(self, lists: list[Lists], which: NDArray[np.int64], duration: float, given: Steps) -> None:
+        """Neurons that are not watched; where the room for spikes was too small, go on from there with more."""
+        s, c = self._state, self._conditions
+        known = np.full((self.n, 2), -1.0)
+        if given.steady and which.size == self.n:
+            room = kernel.expected(c, duration, given.currents, known)
+        else:
+            room = np.full(which.size, 64)
+        reached = np.zeros(self.n)
+        while True:
+            offsets = np.zeros(which.size + 1, np.int64)
+            np.cumsum(room, out=offsets[1:])
+            if offsets[-1] > self._buffer.size:
+                self._buffer = np.empty(offsets[-1])
+            spikes = self._buffer if not lists else np.empty(offsets[-1])
+            counts = np.zeros(which.size, np.int64)
+            part = partial(
+                kernel.run_all, s, c, self._seed, which, reached, duration, *given[:5], spikes, offsets, counts, known
+            )
+            in_threads(part, offsets, int(offsets[-1]) + which.size * len(given.times))
+            lists.append(Lists(spikes, offsets, counts, which))
+            short = reached[which] < duration
+            if not short.any():
+                return
+            which, room = which[short], 4 * room[short]
+
+    def _run_watched(self, lists: list[Lists], k: int, duration: float, given: Steps) -> None:
+        track, known, ws = self._tracks[k], np.full(2, -1.0), workspace()
+        t, room = 0.0, 64
+        first, last, shift = int(given.first[k]), int(given.last[k]), int(given.shift[k])
+        times, currents = given.times[first:last], given.currents[first + shift : last + shift]
         while True:
             spikes, record = np.empty(room), np.empty((4 * room, 4))
-            t, n, marks = kernel.run(
-                self._state[k], self._conditions[k], self._seed, k, t, duration, times[first:last],
-                currents[first + shift : last + shift], spikes, record, fresh, workspace(),
+            t, n, marks, due = kernel.run(
+                self._state[k], self._conditions[k], self._seed, k, t, duration, times, currents, spikes, record,
+                track.fresh, known, ws,
             )  # fmt: skip
-            record[:marks, 0] += self.time
-            if marks:
-                track.add(record[:marks], self._conditions[k], float(self._volts["v_dd"][k]))
-            done.append(_Lists(spikes, np.array([0, n]), np.array([n]), np.array([k])))
+            self._keep(k, record[:marks], due)
+            lists.append(Lists(spikes, np.array([0, n]), np.array([n]), np.array([k])))
             if t >= duration:
-                # what had no time to act yet is told at the start of the next call
-                track.fresh = fresh and not marks
-                return done
-            fresh, room = False, min(4 * room, 1 << 16)
+                return
+            room = min(4 * room, 1 << 16)
+
+    def _run_linked(
+        self, lists: list[Lists], which: NDArray[np.int64], duration: float, given: Steps, stop_at: NDArray[np.bool_]
+    ) -> float:
+        """Neurons that act on each other, together; returns when they stopped."""
+        watched, fresh = np.zeros(self.n, np.bool_), np.zeros(self.n, np.bool_)
+        for k in which:
+            if k in self._tracks:
+                watched[k], fresh[k] = True, self._tracks[k].fresh
+        t, room = 0.0, 64 + which.size
+        while True:
+            spike_t, spike_k, record = np.empty(room), np.empty(room, np.int64), np.empty((4 * room, 5))
+            t, n, marks, edge = run_group(
+                self._state, self._conditions, self._seed, which, t, duration, *given[:5], self._external, self._out_to,
+                self._thr_from, self._p["v_os"], self._i_joined, stop_at, watched, fresh, spike_t, spike_k, record,
+            )  # fmt: skip
+            for k in self._tracks:
+                if watched[k]:
+                    self._keep(k, record[:marks][record[:marks, 4] == k, :4], bool(fresh[k]))
+            for k in np.unique(spike_k[:n]):
+                mine = spike_t[:n][spike_k[:n] == k]
+                lists.append(Lists(mine, np.array([0, mine.size]), np.array([mine.size]), np.array([k])))
+            if t >= duration or edge:
+                return float(t)
+            room = min(4 * room, 1 << 16)
+
+    def _keep(self, k: int, record: FloatArray, due: bool) -> None:
+        """Store segments; `due`: the next call has to begin with one."""
+        track = self._tracks[k]
+        if len(record):
+            record[:, 0] += self.time
+            track.add(record, self._conditions[k], float(self._volts["v_dd"][k]))
+        track.fresh = due
 
     # looking -----------------------------------------------------------------------------------------------------
 
     def watch(self, neuron: int) -> None:
         """Keep the past of a neuron from now on, until `unwatch`; unwatched neurons store nothing."""
         self._tracks.setdefault(self._index(neuron), Track(self.time))
+        self._sort_out()
 
     def unwatch(self, neuron: int) -> None:
         """Drop the past of a neuron and keep no more of it."""
         self._tracks.pop(self._index(neuron), None)
+        self._sort_out()
 
     def v_mem(self, neuron: int, t: ArrayLike) -> FloatArray:
         """Membrane (V) at absolute times (s since creation) in any shape, within the watched span: exact, no samples.
@@ -368,31 +419,3 @@ class Neurons:
         if not 0 <= neuron < self.n:
             raise UsageError(f"there is no neuron {neuron}; there are 0 … {self.n - 1}")
         return int(neuron)
-
-
-def _merge(lists: list[_Lists], duration: float) -> Spikes:
-    lists = [part for part in lists if part.counts.any()]
-    if not lists:
-        return Spikes(np.empty(0), np.empty(0, np.int32))
-    if len(lists) == 1:
-        joined = lists[0]
-    else:
-        ends = np.cumsum([0] + [part.spikes.size for part in lists])
-        joined = _Lists(
-            np.concatenate([part.spikes for part in lists]),
-            np.concatenate([part.offsets[:-1] + start for part, start in zip(lists, ends[:-1], strict=True)]),
-            np.concatenate([part.counts for part in lists]),
-            np.concatenate([part.labels for part in lists]),
-        )
-    return Spikes(*kernel.merge(joined.spikes, joined.offsets, joined.counts, joined.labels, duration))
-
-
-def pulses(start: float, period: float, width: float, i_syn: float, count: int) -> tuple[FloatArray, FloatArray]:
-    """(times, currents) of `count` rectangular pulses for `Neurons.advance_steps`; s and A.
-
-    Raises `UsageError` unless 0 < width < period.
-    """
-    if not (0.0 < width < period and start >= 0.0 and count >= 1):
-        raise UsageError(f"{count} pulses of {width} s every {period} s from {start} s; give 0 < width < period")
-    rise = start + period * np.arange(count)
-    return np.column_stack((rise, rise + width)).ravel(), np.tile([i_syn, 0.0], count)

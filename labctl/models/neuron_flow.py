@@ -8,7 +8,7 @@ The leak is that of a saturated subthreshold FET. With w = |V − V_rest| both s
 as g = 1, which is linear in e^(w/U_T): V(t) and crossing times are closed forms. g is set to 1 while V is more than
 23 widths below V_gain. There g > 1 − 1.03e-10, so V is wrong by less than width·1.03e-10 (4e-12 V) at the end of that
 stretch. Above it the solution is a Taylor series of order 16 of the three quantities V, leak and g, which are closed
-under differentiation, with steps whose last two terms stay below 1e-15 V. The right-hand side falls with V
+under differentiation, with steps whose last two terms stay below 1e-13 V. The right-hand side falls with V
 everywhere, so two solutions never move apart: the error at any time is at most the sum of those of the steps.
 """
 
@@ -27,33 +27,33 @@ CONDITIONS = 16
 """Length of a row of conditions: what biases, parameters and temperature make of one neuron."""
 
 ORDER = 16
-_TOLERANCE = 1e-15  # V, of the last two terms of a step
+_TOLERANCE = 1e-13  # V, of the last two terms of a step
 _WIDTHS = 23.0
+_INVERSE = tuple(1.0 / (k + 1) for k in range(ORDER))
 
 
 @njit(cache=True)
 def workspace() -> FloatArray:
     """Room for the coefficients of a series; one for each thread."""
-    return np.empty((4, ORDER + 1))
-
-
-@njit(cache=True)
-def _growth(x: float) -> float:
-    """(e^x − 1)/x."""
-    return expm1(x) / x if x != 0.0 else 1.0
+    return np.empty((5, ORDER + 1))
 
 
 @njit(cache=True)
 def _relax(w: float, a: float, leak: float, u_t: float, t: float) -> float:
     """Distance from rest after `t`, from dw/dt = a + leak·e^(−w/U_T); below 0 where rest was passed."""
     x = a * t / u_t
-    if x > 0.0 and w > 40.0 * u_t:
-        return w + a * t
-    b = exp(-w / u_t) * leak * t / u_t
+    fall = -abs(x)
+    # e^fall and (e^fall − 1)/fall from one exponential, without cancellation
+    if fall < -0.5:
+        y = exp(fall)
+        mean = (y - 1.0) / fall
+    else:
+        mean = expm1(fall) / fall if fall < 0.0 else 1.0
+        y = 1.0 + fall * mean
+    b = exp(-w / u_t) * leak * t / u_t * mean
     if x > 0.0:
-        return w + a * t + u_t * log1p(b * _growth(-x))
-    y = exp(x) + b * _growth(x)
-    return w + u_t * log(y) if y > 0.0 else -inf
+        return w + a * t + u_t * log1p(b)
+    return w + u_t * log(y + b) if y + b > 0.0 else -inf
 
 
 @njit(cache=True)
@@ -71,7 +71,7 @@ def _duration(w: float, to: float, a: float, leak: float, u_t: float) -> float:
     return u_t * log1p(x) / a
 
 
-@njit(cache=True)
+@njit(cache=True, fastmath={"contract"})
 def _series(v: float, a: float, left: float, stop: float, c: FloatArray, ws: FloatArray) -> tuple[float, float]:
     """One Taylor step with V_gain steering: (V, time used). V is `stop` where it was reached within `left`."""
     u_t, width = c[C_UT], c[C_W]
@@ -86,36 +86,45 @@ def _series(v: float, a: float, left: float, stop: float, c: FloatArray, ws: Flo
         return v, left
     tau = min(u_t, width) / max(a, abs(leak))
     kick, pull = a * tau, leak * tau
-    cv, cp, cg, ch = ws[0], ws[1], ws[2], ws[3]
+    cv, cd, cp, cg, ch = ws[0], ws[1], ws[2], ws[3], ws[4]
     cv[0], cp[0], cg[0], ch[0] = v, p0, g0, g0 * (1.0 - g0)
+    whole = left / tau
+    wanted = min(whole, 1.1 * (stop - v) / (slope * tau)) if slope > 0.0 else whole
+    order, power, small = ORDER, 1.0, False
     for k in range(ORDER):
-        cv[k + 1] = (kick * cg[k] + pull * cp[k] - (pull if k == 0 else 0.0)) / (k + 1)
+        cd[k] = kick * cg[k] + pull * cp[k] - (pull if k == 0 else 0.0)
+        cv[k + 1] = cd[k] * _INVERSE[k]
+        power *= wanted
+        was_small, small = small, abs(cv[k + 1]) * power < _TOLERANCE
+        if k > 0 and small and was_small:
+            order = k + 1
+            break
         if k + 1 == ORDER:
             break
         sum_p = 0.0
         sum_g = 0.0
         for j in range(k + 1):
-            d = (k + 1 - j) * cv[k + 1 - j]
-            sum_p += cp[j] * d
-            sum_g += ch[j] * d
-        cp[k + 1] = -side * sum_p / (u_t * (k + 1))
-        cg[k + 1] = -sum_g / (width * (k + 1))
+            sum_p += cp[j] * cd[k - j]
+            sum_g += ch[j] * cd[k - j]
+        cp[k + 1] = sum_p * _INVERSE[k] * (-side / u_t)
+        cg[k + 1] = sum_g * _INVERSE[k] * (-1.0 / width)
         square = 0.0
         for j in range(k + 2):
             square += cg[j] * cg[k + 1 - j]
         ch[k + 1] = cg[k + 1] - square
-    x = left / tau
-    for k in (ORDER - 1, ORDER):
-        if cv[k] != 0.0:
-            x = min(x, (_TOLERANCE / abs(cv[k])) ** (1.0 / k))
-    end = _value(cv, x)
+    x = wanted
+    if not (small and was_small):
+        for k in (order - 1, order):
+            if cv[k] != 0.0:
+                x = min(x, float((_TOLERANCE / abs(cv[k])) ** (1.0 / k)))
+    end = _value(cv, order, x)
     if end < stop or slope < 0.0:
-        return end, x * tau
+        return end, left if x == whole else x * tau
     low, high, at = 0.0, x, min(x, (stop - v) / cv[1])
     for _ in range(60):
-        value = cv[ORDER]
+        value = cv[order]
         steep = 0.0
-        for k in range(ORDER - 1, -1, -1):
+        for k in range(order - 1, -1, -1):
             steep = steep * at + value
             value = value * at + cv[k]
         if value < stop:
@@ -125,18 +134,19 @@ def _series(v: float, a: float, left: float, stop: float, c: FloatArray, ws: Flo
         new = at - (value - stop) / steep if steep > 0.0 else low
         if not low < new < high:
             new = 0.5 * (low + high)
-        if abs(new - at) <= 2e-16 * at:
-            break
+        moved = abs(new - at)
         at = new
+        if moved <= 1e-9 * x:  # quadratic convergence: the next step would be rounding
+            break
     return stop, at * tau
 
 
 @njit(cache=True)
-def _value(c: FloatArray, x: float) -> float:
-    value = c[ORDER]
-    for k in range(ORDER - 1, -1, -1):
+def _value(c: FloatArray, order: int, x: float) -> float:
+    value = c[order]
+    for k in range(order - 1, -1, -1):
         value = value * x + c[k]
-    return value
+    return float(value)
 
 
 @njit(cache=True)
@@ -187,8 +197,8 @@ def slope(v: float, a: float, c: FloatArray) -> float:
     u = v - c[C_REST]
     gain = 1.0 / (1.0 + exp((v - c[C_GAIN]) / c[C_W])) if a > 0.0 else 1.0
     if u >= 0.0:
-        return a * gain + c[C_L_N] * expm1(-u / c[C_UT])
-    return a * gain - c[C_L_P] * expm1(u / c[C_UT])
+        return float(a * gain + c[C_L_N] * expm1(-u / c[C_UT]))
+    return float(a * gain - c[C_L_P] * expm1(u / c[C_UT]))
 
 
 @njit(cache=True)
@@ -196,7 +206,7 @@ def slew(i: float, c: FloatArray) -> float:
     """What the attenuator makes of a current (A), in V/s."""
     if i <= 0.0:
         return 0.0
-    return i / c[C_KC] * (1.0 + (i / c[C_IX]) ** c[C_M]) ** (c[C_P] / c[C_M])
+    return float(i / c[C_KC] * (1.0 + (i / c[C_IX]) ** c[C_M]) ** (c[C_P] / c[C_M]))
 
 
 @njit(cache=True)

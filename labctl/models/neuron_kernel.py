@@ -26,8 +26,8 @@ from labctl.models.neuron_flow import (
 )
 from labctl.models.neuron_params import T_JITTER, FloatArray
 
-(S_V, S_PHASE, S_LEFT, S_I, S_A, S_DEAD, S_SETTLE, S_ERROR, S_SPIKES, S_ONSETS, S_READING) = range(11)
-STATES = 11
+(S_V, S_PHASE, S_LEFT, S_I, S_A, S_DEAD, S_SETTLE, S_ERROR, S_SPIKES, S_ONSETS, S_READING, S_SLEWED) = range(12)
+STATES = 12
 """Length of a row of state: all that the future of a neuron depends on."""
 RUN, LATE, HOLD = 0.0, 1.0, 2.0
 
@@ -80,12 +80,16 @@ def set_current(s: FloatArray, c: FloatArray, seed: np.uint64, cell: int, i: flo
         s[S_DEAD] = 0.0
         s[S_SETTLE] = 0.0
     s[S_I] = i
-    s[S_A] = slew(i, c)
+    if i > 0.0 and i != s[S_SLEWED]:
+        s[S_SLEWED] = i
+        s[S_A] = slew(i, c)
 
 
 @njit(cache=True)
 def drive(s: FloatArray) -> tuple[float, float]:
     """(slew in V/s that acts now, how long it stays that if the input current does)."""
+    if s[S_I] == 0.0:
+        return 0.0, inf
     if s[S_DEAD] > 0.0:
         return 0.0, s[S_DEAD]
     if s[S_SETTLE] > 0.0:
@@ -105,10 +109,12 @@ def tick(s: FloatArray, dt: float) -> None:
 
 
 @njit(cache=True)
-def period(a: float, c: FloatArray, limit: float, ws: FloatArray) -> float:
-    """Time from 0 V to the threshold under a steady slew; inf if it is longer than `limit`."""
-    _, used, hit = flow(0.0, a, limit, c[C_THR], c, ws)
-    return used if hit else inf
+def period(a: float, c: FloatArray, known: FloatArray, ws: FloatArray) -> float:
+    """Time from 0 V to the threshold under a steady slew; inf if it is never reached. `known` keeps the last answer."""
+    if known[0] != a:
+        _, used, hit = flow(0.0, a, 1e6, c[C_THR], c, ws)
+        known[0], known[1] = a, used if hit else inf
+    return float(known[1])
 
 
 @njit(cache=True)
@@ -129,6 +135,7 @@ def _steady(
     n: int,
     record: FloatArray,
     n_rec: int,
+    known: FloatArray,
     ws: FloatArray,
 ) -> tuple[float, int, int]:
     """Whole cycles of a neuron just released, under a steady current, until the last release before `limit`.
@@ -136,8 +143,8 @@ def _steady(
     The time to threshold from the noise δ of the reset is T(0) − δ/f(0); the next term of this series is δ²f′/2f², and
     where it could reach 1e-13 s nothing is done here.
     """
-    a = s[S_A]
-    charge = period(a, c, limit - t, ws)
+    a = drive(s)[0]
+    charge = period(a, c, known, ws)
     v = s[S_V]
     f = slope(0.0, a, c)
     big = 5.0 * c[C_NOISE]
@@ -183,9 +190,10 @@ def run(
     spikes: FloatArray,
     record: FloatArray,
     fresh: bool,
+    known: FloatArray,
     ws: FloatArray,
-) -> tuple[float, int, int]:
-    """Advance one neuron from `t` to `end`; (time reached, spikes written, segments written).
+) -> tuple[float, int, int, bool]:
+    """Advance one neuron from `t` to `end`; (time reached, spikes written, segments written, whether one is due).
 
     times, currents: its input steps; those at or before `t` are taken as already applied unless `t` is 0. Stops early
     where `spikes` or `record` (empty: not watched) is full; a call from there goes on exactly. `fresh`: start the
@@ -193,7 +201,7 @@ def run(
     """
     at = 0
     if t > 0.0:
-        at = np.searchsorted(times, t, side="right")
+        at = int(np.searchsorted(times, t, side="right"))
     n = n_rec = 0
     watched = record.size > 0
     while True:
@@ -203,7 +211,7 @@ def run(
             fresh |= s[S_I] != before
             at += 1
         if t >= end or n == spikes.size or (watched and n_rec + 4 > record.shape[0]):
-            return t, n, n_rec
+            return t, n, n_rec, fresh
         a, span = drive(s)
         if watched and fresh and s[S_PHASE] != HOLD:
             n_rec = _mark(record, n_rec, t, s[S_V], a, 0.0)
@@ -211,11 +219,11 @@ def run(
             n_rec = _mark(record, n_rec, t, 0.0, 0.0, 1.0)
         fresh = False
         limit = min(end, times[at]) if at < times.size else end
-        if span == inf and s[S_PHASE] == RUN and abs(s[S_V]) <= 5.0 * c[C_NOISE]:
-            if limit - t > 3.0 * (c[C_LAT] + c[C_PW]):
-                t, n, n_rec = _steady(s, c, seed, cell, t, limit, spikes, n, record, n_rec, ws)
-                if t >= end or n == spikes.size or (watched and n_rec + 4 > record.shape[0]):
-                    return t, n, n_rec
+        just_released = s[S_PHASE] == RUN and abs(s[S_V]) <= 5.0 * c[C_NOISE]
+        if just_released and span == inf and limit - t > 3.0 * (c[C_LAT] + c[C_PW]):
+            t, n, n_rec = _steady(s, c, seed, cell, t, limit, spikes, n, record, n_rec, known, ws)
+            if t >= end or n == spikes.size or (watched and n_rec + 4 > record.shape[0]):
+                return t, n, n_rec, fresh
         whole = limit - t <= span
         span = min(span, limit - t)
         if not whole:
@@ -262,90 +270,32 @@ def run_all(
     spikes: FloatArray,
     offsets: NDArray[np.int64],
     counts: NDArray[np.int64],
+    known: FloatArray,
+    begin: int,
+    stop: int,
 ) -> None:
-    """Advance the unwatched neurons `which`; neuron k's steps are times[first:last], currents[first+shift:last+shift].
+    """Advance the unwatched neurons which[begin:stop]; neuron k has currents[first+shift : last+shift] from
+    times[first : last] on.
 
     The spikes of which[j] go to spikes[offsets[j]:offsets[j+1]]; `counts` and `reached` say how far each came.
     """
     ws = workspace()
     none = np.empty((0, 4))
-    for j in range(which.size):
+    for j in range(begin, stop):
         k = which[j]
-        reached[k], counts[j], _ = run(
+        reached[k], counts[j], _, _ = run(
             s[k], c[k], seed, k, reached[k], end, times[first[k] : last[k]],
-            currents[first[k] + shift[k] : last[k] + shift[k]], spikes[offsets[j] : offsets[j + 1]], none, False, ws,
+            currents[first[k] + shift[k] : last[k] + shift[k]], spikes[offsets[j] : offsets[j + 1]], none, False,
+            known[k], ws,
         )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
-def expected(s: FloatArray, c: FloatArray, duration: float, currents: FloatArray) -> NDArray[np.int64]:
+def expected(c: FloatArray, duration: float, currents: FloatArray, known: FloatArray) -> NDArray[np.int64]:
     """Room for the spikes of each neuron under a steady current."""
     ws = workspace()
-    room = np.empty(s.shape[0], np.int64)
-    for k in range(s.shape[0]):
-        cycle = period(slew(currents[k], c[k]), c[k], duration, ws) + c[k, C_LAT] + c[k, C_PW]
+    room = np.empty(c.shape[0], np.int64)
+    for k in range(c.shape[0]):
+        cycle = period(slew(currents[k], c[k]), c[k], known[k], ws) + c[k, C_LAT] + c[k, C_PW]
         room[k] = int(duration / cycle * (1.0 + 1e-4)) + 4 if cycle < inf else 4
     return room
-
-
-@njit(cache=True, nogil=True)
-def merge(
-    t: FloatArray, offsets: NDArray[np.int64], counts: NDArray[np.int64], labels: NDArray[np.int64], end: float
-) -> tuple[FloatArray, NDArray[np.int32]]:
-    """Sort by time the spikes of many neurons, each ascending: list j is t[offsets[j]:][:counts[j]], labelled labels[j].
-
-    Time is cut into stretches that fit a processor's cache; in each the spikes are dealt into as many bins as there
-    are spikes, and the bins put in order by insertion (or by sorting, where many spikes fall together).
-    """
-    total = counts.sum()
-    out_t, out_k = np.empty(total), np.empty(total, np.int32)
-    stretches = total // 4096 + 1
-    at = offsets[: counts.size].copy()
-    stops = offsets[: counts.size] + counts
-    part_t, part_k = np.empty(8192), np.empty(8192, np.int32)
-    bins, where = np.empty(8193, np.int32), np.empty(8192, np.int32)
-    base = 0
-    for stretch in range(stretches):
-        until = inf if stretch + 1 == stretches else end * (stretch + 1) / stretches
-        n = 0
-        for j in range(counts.size):
-            while at[j] < stops[j] and t[at[j]] < until:
-                if n == part_t.size:
-                    part_t = np.concatenate((part_t, np.empty(n)))
-                    part_k = np.concatenate((part_k, np.empty(n, np.int32)))
-                    bins, where = np.empty(2 * n + 1, np.int32), np.empty(2 * n, np.int32)
-                part_t[n], part_k[n] = t[at[j]], labels[j]
-                at[j] += 1
-                n += 1
-        if n == 0:
-            continue
-        low = end * stretch / stretches
-        scale = n * stretches / end
-        bins[: n + 1] = 0
-        for i in range(n):
-            b = min(max(int((part_t[i] - low) * scale), 0), n - 1)
-            where[i] = b
-            bins[b + 1] += 1
-        crowded = False
-        for b in range(n):
-            crowded |= bins[b + 1] > 100
-            bins[b + 1] += bins[b]
-        if crowded:
-            order = np.argsort(part_t[:n], kind="mergesort")
-            for i in range(n):
-                out_t[base + i], out_k[base + i] = part_t[order[i]], part_k[order[i]]
-            base += n
-            continue
-        for i in range(n):
-            to = base + bins[where[i]]
-            bins[where[i]] += 1
-            out_t[to], out_k[to] = part_t[i], part_k[i]
-        for i in range(base + 1, base + n):
-            x, k = out_t[i], out_k[i]
-            j = i - 1
-            while j >= base and out_t[j] > x:
-                out_t[j + 1], out_k[j + 1] = out_t[j], out_k[j]
-                j -= 1
-            out_t[j + 1], out_k[j + 1] = x, k
-        base += n
-    return out_t, out_k

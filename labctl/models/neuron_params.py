@@ -145,9 +145,9 @@ def ldo_current(v_in: ArrayLike, v_ref: ArrayLike, r_syn: ArrayLike) -> FloatArr
 
     Volts and ohms that broadcast. Raises `UsageError` for a value that is not finite or r_syn ≤ 0.
     """
-    v, ref, r = (np.asarray(x, np.float64) for x in (v_in, v_ref, r_syn))
+    v, ref, r = np.asarray(v_in, np.float64), np.asarray(v_ref, np.float64), np.asarray(r_syn, np.float64)
     if not (np.isfinite(v).all() and np.isfinite(ref).all() and np.isfinite(r).all() and (r > 0).all()):
-        raise UsageError(f"V_in = {v_in} V, V_ref = {v_ref} V, R_syn = {r_syn} Ω; give finite numbers and R_syn > 0")
+        raise UsageError(f"V_in = {v} V, V_ref = {ref} V, R_syn = {r} Ω; give finite numbers and R_syn > 0")
     return np.clip((v - ref) / r, 0.0, I_MAX)
 
 
