@@ -14,6 +14,8 @@ from labctl.abort import AbortSignal
 from labctl.errors import LabctlError, UsageError
 from labctl.protocol import Protocol, discover, find
 from labctl.quantity import Q, si
+from protocols import cli_files
+from protocols.cli_files import number
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,11 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     showing.add_argument("--json", action="store_true", help="for programs")
     showing.add_argument("--rows", type=int, default=8, help="first rows to show of each table (default 8)")
 
-    replaying = command("replay", _replay, "re-execute a recorded run against its recorded transactions")
-    replaying.add_argument("file", type=Path)
-    replaying.add_argument(
-        "--verify", action="store_true", required=True, help="exit 0 when identical, 1 at the first difference"
-    )
+    cli_files.add_commands(command)
 
     recovering = command("recover", _recover, "rebuild the file of a run that was killed, from its journal")
     recovering.add_argument("file", type=Path)
@@ -112,7 +110,7 @@ def _run_parser(protocol: Protocol) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Numbers take SI prefixes (10u, 50m); lists take commas and ranges start:stop:step, both ends included.",
     )
-    parser.add_argument("--bench", default="sim", help="built-in station or FILE.toml (default sim)")
+    parser.add_argument("--bench", default="sim", help="built-in station, FILE.toml or recorded FILE.h5 (default sim)")
     parser.add_argument("--seed", type=int, default=0, help="of everything random; recorded (default 0)")
     parser.add_argument("--out", type=Path, metavar="DIR|FILE.h5", help="default: a new file in this folder")
     parser.add_argument("--comment", default="", help="kept in the file")
@@ -161,6 +159,8 @@ def _run(options: argparse.Namespace) -> int:
             )
         finally:
             signal.signal(signal.SIGINT, before)
+            if bench.offline:
+                print(bench.offline.summary(), file=sys.stderr)
     print(run.path)
     return 0
 
@@ -281,14 +281,14 @@ def _show(options: argparse.Namespace) -> None:
     print("parameters:")
     for name, value in run.params.items():
         unit = header["param_units"].get(name, "")
-        shown = ", ".join(_number(item, unit) for item in (value if isinstance(value, list | tuple) else [value]))
+        shown = ", ".join(number(item, unit) for item in (value if isinstance(value, list | tuple) else [value]))
         print(f"  {name} = {shown}")
     for name, columns in tables.items():
         units = run.units(name)
         print(f"table {name}: {counts[name]} rows")
         heads = [f"{column} ({units[column]})" if units[column] else column for column in columns]
         body = [
-            [_number(values[k], units[column]) for column, values in columns.items()]
+            [number(values[k], units[column]) for column, values in columns.items()]
             for k in range(min(options.rows, counts[name]))
         ]
         widths = [max(map(len, cells)) for cells in zip(heads, *body, strict=True)]
@@ -299,25 +299,11 @@ def _show(options: argparse.Namespace) -> None:
         print(f"trace {name}: {count} × {len(trace.codes)} samples, {si(trace.dt, 's')} apart, in {trace.unit}")
 
 
-def _number(value: Any, unit: str) -> str:
-    value = value.item() if hasattr(value, "item") else value
-    if isinstance(value, float):
-        return si(value, unit, 5)
-    return f"{value} {unit}".strip()
-
-
 def _plain(values: Any) -> list[Any]:
     return [None if isinstance(value, float) and not math.isfinite(value) else value for value in values.tolist()]
 
 
-# labctl replay, recover, plot, bench, sim ----------------------------------------------------------------------------
-
-
-def _replay(options: argparse.Namespace) -> None:
-    from labctl.replay import verify
-
-    same = verify(options.file)
-    print(f"identical: {same.rows} rows, {same.traces} traces, {same.transactions} transactions")
+# labctl recover, plot, bench, sim -------- ----------------------------------------------------------------------------
 
 
 def _recover(options: argparse.Namespace) -> None:
