@@ -52,7 +52,8 @@ class Array1T1R:
     resolution: where line drops or floating lines couple the cells, a hold is cut into steps in which no potential
         moves by much more than this (V), from 1/64 to 1/8 of it (at least 1/256 when things move fast); a step takes
         the potentials at its middle, extrapolated. At 5 mV and a drop of 70 mV the resistance after a pulse that
-        stops in mid-switching is within 1 % (see the tests).
+        stops in mid-switching is within 1 % (see the tests). ``math.inf`` makes it one step at the potentials of its
+        start: for models in which successive pulses do not add up to a longer one.
 
     `doses` counts per cell, for its life: pulses, reads, and half_selects (holds in which the cell saw less than 2/3 of
     the largest cell voltage). A cell whose gate is off is neither moved nor counted: the transistor takes the voltage.
@@ -77,8 +78,8 @@ class Array1T1R:
             raise UsageError(f"line_resistance = {line_resistance} Ω a segment must be finite and not negative")
         if math.isnan(gate_off) or gate_off == math.inf:
             raise UsageError(f"gate_off = {gate_off} V is no threshold; give a voltage, or -inf for a passive crossbar")
-        if not (math.isfinite(resolution) and resolution > 0):
-            raise UsageError(f"resolution = {resolution} V must be finite and positive, such as 5e-3")
+        if not resolution > 0:
+            raise UsageError(f"resolution = {resolution} V must be positive, such as 5e-3, or inf for a single step")
         self.device = device
         self.rows, self.columns = device.shape
         self._r_bl, self._r_sl = float(pair[0]), float(pair[1])
@@ -223,7 +224,7 @@ class Array1T1R:
         """Hold while the potentials move with the cells; they start at v_bl, v_sl; returns where they end."""
         v = np.stack([v_bl, v_sl])
         slope = np.zeros_like(v)
-        left, step = 1.0, _FIRST_STEP
+        left, step = 1.0, _FIRST_STEP if math.isfinite(self._resolution) else 1.0
         while left > 0:
             step = left if step > 0.999 * left else step
             middle = np.clip(v + slope * (step / 2), *network.bounds)

@@ -241,6 +241,9 @@ def test_a_pulse_follows_the_drop_while_the_cell_changes() -> None:
     g = device.g[0, 0]
     assert abs((math.log(g / g0) + 2 * r * (g - g0)) / (a * v * t) - 1) < 2e-4
     assert math.log(g / g0) / (a * v * t) < 0.995  # without the drop it would be 1
+    single = Cubic([[g0]], growth=a)
+    Array1T1R(single, line_resistance=r, resolution=math.inf).hold([2.0], [v], [0.0], t)
+    assert math.isclose(math.log(single.g[0, 0] / g0), a * t * v / (1 + 2 * r * g0), rel_tol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -347,6 +350,12 @@ def test_bad_input_is_refused_and_changes_nothing(
 def test_a_bad_line_resistance_is_refused(bad: float) -> None:
     with pytest.raises(UsageError, match="line_resistance"):
         Array1T1R(Cubic(conductances(2, 2)), line_resistance=bad)
+
+
+@pytest.mark.parametrize("arguments", [{"resolution": 0.0}, {"resolution": math.nan}, {"gate_off": math.nan}])
+def test_other_bad_settings_are_refused(arguments: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match=next(iter(arguments))):
+        Array1T1R(Cubic(conductances(2, 2)), **arguments)
 
 
 def test_a_foreign_state_is_refused_whole() -> None:
