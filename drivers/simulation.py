@@ -28,6 +28,9 @@ class Settings:
     mismatch: float = 0.0
     temperature: float = 300.0
     pace: Literal["virtual", "real"] = "virtual"
+    stuck_low: tuple[int, ...] = ()  # input neurons whose output stays at 0 V
+    stuck_high: tuple[int, ...] = ()  # … stays at V_dd
+    silent: tuple[int, ...] = ()  # … whose comparator never fires
 
     @classmethod
     def of(cls, station: Station) -> "Settings":
@@ -42,6 +45,8 @@ class Settings:
             kind = type(defaults[name])
             if kind is float and type(value) is int:
                 value = float(value)
+            if kind is tuple and type(value) is list and all(type(item) is int for item in value):
+                value = tuple(value)
             if type(value) is not kind:
                 raise StationError(
                     f"station {station.name}: simulation.{name} = {value!r} is not of type {kind.__name__}"
@@ -51,14 +56,46 @@ class Settings:
             raise StationError(
                 f"station {station.name}: simulation.pace = {values['pace']!r} is neither virtual nor real"
             )
+        for name in ("stuck_low", "stuck_high", "silent"):
+            for neuron in values.get(name, ()):
+                if not 0 <= neuron < station.chip.neurons:
+                    raise StationError(f"station {station.name}: simulation.{name} names neuron {neuron}, not there")
         return cls(**values)
 
 
-class ChipPlant:
-    """The chip in its socket: converters on its pins, the line matrix on its array."""
+class Pads:
+    """The chip as probes and counters see it: an output that is stuck stays where it is, whatever the neuron does."""
 
-    def __init__(self, chip: Chip, station: Station) -> None:
+    def __init__(self, chip: Chip, settings: Settings) -> None:
         self._chip = chip
+        self.low, self.high = settings.stuck_low, settings.stuck_high
+        self._stuck = {f"OUT{k}": 0.0 for k in self.low} | {f"OUT{k}": 1.0 for k in self.high}
+        chip.neurons.silence(settings.silent)
+
+    @property
+    def time(self) -> float:
+        return self._chip.time
+
+    def watch(self, node: str) -> None:
+        self._chip.watch(node)
+
+    def unwatch(self, node: str) -> None:
+        self._chip.unwatch(node)
+
+    def wave(self, node: str, t: NDArray[np.float64]) -> NDArray[np.float64]:
+        if node in self._stuck:
+            return np.full(len(t), self._stuck[node] * self._chip.volts("VDD"))
+        return self._chip.wave(node, t)
+
+
+class ChipPlant:
+    """The chip in its socket: converters on its pins, the line matrix on its array, switches between its neurons."""
+
+    def __init__(self, chip: Chip, station: Station, pads: Pads) -> None:
+        self._chip, self._pads, self._r_syn = chip, pads, station.chip.r_syn
+        self._stuck = np.array(sorted({*pads.low, *pads.high}), np.int64)
+        self._switches: dict[LineKind, list[int]] = {}
+        self._energy, self._span = 0.0, 1.0
         self._pins = {pin: channel for pin, channel in station.converters.items() if pin in chip.pins}
         self._present: dict[str, float] = {}
         self.trigger_times: list[float] = []
@@ -72,17 +109,41 @@ class ChipPlant:
         level_of = np.concatenate([np.zeros(int(Source.DAC)), volts])
         level_of[Source.FLOAT] = np.nan  # ground and sense (a virtual ground) are at 0 V
         self._chip.lines(*(level_of[lines[kind]] for kind in (LineKind.WL, LineKind.BL, LineKind.SL)))
+        for kind, connect in ((LineKind.OUT, self._join), (LineKind.THR, self._chip.neurons.take_threshold)):
+            wanted = lines[kind][: len(self._r_syn)].tolist()
+            for k, (now, new) in enumerate(
+                zip(self._switches.get(kind, [Source.FLOAT] * len(wanted)), wanted, strict=True)
+            ):
+                if now != new:
+                    connect(k, None if new == Source.FLOAT else new - Source.NEURON)
+            self._switches[kind] = wanted
+
+    def _join(self, neuron: int, to: int | None) -> None:
+        self._chip.neurons.join_output(neuron, to, self._r_syn[to or 0])
 
     def advance(self, ticks: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        self._energy, self._span = self._joules(), ticks * TICK
         spikes = self._chip.advance(ticks * TICK)
-        return np.minimum((spikes.t / TICK).astype(np.int64), ticks - 1), spikes.neuron.astype(np.uint8)
+        at, who = np.minimum((spikes.t / TICK).astype(np.int64), ticks - 1), spikes.neuron.astype(np.uint8)
+        if len(self._stuck):
+            works = ~np.isin(who, self._stuck)
+            at, who = at[works], who[works]
+        return at, who
+
+    def _joules(self) -> float:
+        return float(sum(part.sum() for part in self._chip.neurons.energy().values()))
 
     def current(self, kind: LineKind, line: int, bandwidth: float) -> float:
+        if kind == LineKind.VDD:  # the mean over the time that the reading took
+            v_dd = self._chip.volts("VDD")
+            return (self._joules() - self._energy) / self._span / v_dd if v_dd > 0 else 0.0
         # the chip counts current into the line; the amplifier sees what comes out of it
         return -self._chip.read_current(kind.name.lower(), line, bandwidth)  # type: ignore[arg-type]
 
     def levels(self) -> int:
-        return sum(1 << int(k) for k in np.flatnonzero(self._chip.neurons.out))
+        high = {int(k) for k in np.flatnonzero(self._chip.neurons.out)} - {*self._pads.low}
+        powered = self._chip.volts("VDD") > 0
+        return sum(1 << k for k in high | ({*self._pads.high} if powered else set()))
 
     def trigger(self, tick: int) -> None:
         self.trigger_times.append(self._chip.time)
@@ -114,7 +175,8 @@ class Simulation:
         self._servers: list[Server] = []
         # one lock for everything that touches the chip: board and scope may be served to different clients at once
         self._lock = threading.RLock()
-        plant = ChipPlant(self.chip, station)
+        pads = Pads(self.chip, settings)
+        plant = ChipPlant(self.chip, station, pads)
         self.board = SimBoard(
             plant,
             word_lines=wiring.rows,
@@ -123,7 +185,7 @@ class Simulation:
             serial=f"SIM-{seed}",
         )
         probes = {channel: (node, station.attenuation.get(channel, 1.0)) for channel, node in station.probes.items()}
-        self.scope = SimScope(self.chip, probes, plant.trigger_times, seed=seed)
+        self.scope = SimScope(pads, probes, plant.trigger_times, seed=seed)  # type: ignore[arg-type]  # time is only read
 
     def board_transport(self) -> Transport:
         """The wire to the board, in this process."""

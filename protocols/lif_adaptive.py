@@ -66,7 +66,7 @@ def lif_adaptive(
         with port.regulated_by(regulator):
             span = pulses * period
             port.look(View(f"MEM{regulator}", 3.2, 1.2), span=span, shortest=(period / 4, "the time between pulses"))
-            response = port.pulses(i_syn, width, period, pulses, stamps=True, trigger=True)
+            response = port.pulses(i_syn, width, period, pulses, stamps=True, trigger=True, tail=period)
             [trace] = port.seen()
         times = response.times(primary)
         if not len(times):

@@ -51,7 +51,7 @@ def lif_rate_vs_vpw(
         200e-6,
     ),
     v_pw: A[Sequence[float], Q("V", 0.3, 1.5, "sets the output pulse width")] = (0.8, 0.9, 1.0, 1.1),
-    v_thr: A[float, Q("V", 0, 3.3, "threshold")] = 1.2,
+    v_thr: A[float, Q("V", 0, 3.3, "threshold; open in the paper, the lower one of its Fig. 4A is chosen")] = 0.8,
     v_ref: A[float, Q("V", 0, 3.3, "LDO reference; at the typical 2.4 V only 90 µA fit below V_dd")] = 1.0,
     neuron: A[int, Q("", 0, 31, "input neuron")] = 0,
     duration: A[float, Q("s", 10e-6, 100, "gate of the spike counter")] = 0.05,

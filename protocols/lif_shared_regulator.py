@@ -77,7 +77,7 @@ def lif_shared_regulator(
         with shared.regulated_by(regulator):
             span = pulses * period
             port.look(View(f"MEM{regulator}", 3.2, 1.2), span=span, shortest=(period / 4, "the time between pulses"))
-            response = port.pulses(i_syn, width, period, pulses, stamps=True, trigger=True)
+            response = port.pulses(i_syn, width, period, pulses, stamps=True, trigger=True, tail=period)
             [trace] = port.seen()
         order = np.argsort(response.train.t, kind="stable")
         for t, k in zip(response.train.t[order] - response.onset, response.train.counter[order], strict=True):

@@ -64,6 +64,7 @@ class Chip:
         self.neurons = Neurons(rows, params, off, seed=seed, temperature=temperature)
         self._lines = (np.zeros(rows), np.zeros(columns), np.zeros(rows))
         self._history: dict[str, list[tuple[float, float]]] = {}
+        self._looked_at: set[str] = set()
 
     def drive(self, pin: str, volts: float) -> None:
         """Put a pin at `volts`, from now on."""
@@ -74,6 +75,10 @@ class Chip:
             self.neurons.biases = replace(self.neurons.biases, **changed)
         self._volts[pin] = volts
         self._note(pin, volts)
+
+    def volts(self, pin: str) -> float:
+        """What a pin is driven to now, V."""
+        return self._volts[pin]
 
     def lines(self, wl: FloatArray, bl: FloatArray, sl: FloatArray) -> None:
         """Put the lines at these voltages, from now on; nan floats."""
@@ -101,13 +106,16 @@ class Chip:
             raise UsageError(f"there is no node {node!r}; the chip has IN, MEM, OUT, WL, SL and BL with a number")
         if node.startswith(("MEM", "OUT")):
             self.neurons.watch(int(node[3:]))
+            self._looked_at.add(node)
         else:
             self._history[node] = [(self.time, self._now(node))]
 
     def unwatch(self, node: str) -> None:
         """Stop keeping it."""
         if node.startswith(("MEM", "OUT")):
-            self.neurons.unwatch(int(node[3:]))
+            self._looked_at.discard(node)
+            if not self._looked_at & {f"MEM{node[3:]}", f"OUT{node[3:]}"}:
+                self.neurons.unwatch(int(node[3:]))
         else:
             self._history.pop(node, None)
 
