@@ -52,36 +52,32 @@ Entry = Block | TraceEntry | TransactionEntry | EventEntry
 class Loss:
     """A stretch of the journal that proves nothing.
 
-    offset, size: in bytes. records: how many are missing, None at the end, where nobody can know. rows: by table, the
-    missing row numbers as (first, last).
+    offset, size: in bytes. records: how many are missing, None at the end, where nobody can know.
     """
 
     offset: int
     size: int
     records: int | None
-    rows: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        where = f"bytes {self.offset} to {self.offset + self.size - 1}"
+        where = f"journal, bytes {self.offset} to {self.offset + self.size - 1}"
         if self.records is None:
-            return f"{where}, the last of the journal, prove nothing: a record that was cut off or damaged"
-        rows = [
-            f"row {first} of {name}" if first == last else f"rows {first} to {last} of {name}"
-            for name, (first, last) in self.rows.items()
-        ]
-        if self.records and not rows:
-            rows = [f"{self.records} record" + ("s" if self.records > 1 else "")]
-        return f"{where} are damaged: lost " + (", ".join(rows) or "nothing that was measured")
+            return f"{where}: the last ones, a record that was cut off or damaged"
+        what = f"{self.records} record" + ("s" if self.records > 1 else "") if self.records else "nothing"
+        return f"{where}: damaged, {what} lost"
 
-    def to_json(self) -> dict[str, Any]:
-        """For the file."""
-        return {
-            "offset": self.offset,
-            "size": self.size,
-            "records": self.records,
-            "rows": {name: list(span) for name, span in self.rows.items()},
-            "text": str(self),
-        }
+
+Spans = dict[str, list[tuple[int, int]]]
+"""By table, missing row numbers as (first, last)."""
+
+
+def describe_losses(losses: list[Loss], rows: Spans) -> list[str]:
+    """One line a stretch of damage, then one a table that misses rows; empty when nothing is lost."""
+    lines = [str(loss) for loss in losses]
+    for name, spans in rows.items():
+        shown = [f"{first}" if first == last else f"{first} to {last}" for first, last in spans]
+        lines.append(f"table {name}, lost rows: " + ", ".join(shown))
+    return lines
 
 
 @dataclass

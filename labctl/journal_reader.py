@@ -35,7 +35,7 @@ from labctl.journal import (
     TRANSACTION_PREFIX,
     VERSION,
 )
-from labctl.journal_entries import Block, Entry, EventEntry, Loss, Remains, TraceEntry, TransactionEntry
+from labctl.journal_entries import Block, Entry, EventEntry, Loss, Remains, Spans, TraceEntry, TransactionEntry
 from labctl.protocol import Table, Trace
 from labctl.schema import DTYPES, from_json
 from labctl.transport.tape import Transaction
@@ -49,7 +49,7 @@ _PREFIXES = {
 
 
 class JournalReader:
-    """An open journal. `entries` goes through it once, in order; after that `losses` is complete.
+    """An open journal. `entries` goes through it once, in order; after that `losses` and `lost_rows` are complete.
 
     Raises `StorageError` when there is no journal, or none of the two copies of its header is whole.
     """
@@ -57,6 +57,7 @@ class JournalReader:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.losses: list[Loss] = []
+        self.lost_rows: Spans = {}
         self.last_t = 0.0
         self._samples = True
         try:
@@ -107,6 +108,17 @@ class JournalReader:
                 yield self._transaction(offset)
             elif kind == EVENT:
                 yield self._event(offset)
+
+    def position(self, number: int) -> int:
+        """Where the main row of that number is among those that came so far; -1 when it is lost, or none was meant."""
+        if not self._numbers or not 0 <= number < self._numbers[0]:
+            return -1
+        before = 0
+        for first, last in self.lost_rows.get(self.tables[0].name, []):
+            if first <= number <= last:
+                return -1
+            before += (last - first + 1) * (number > last)
+        return number - before
 
     def _find_header(self) -> dict[str, Any]:
         step = len(MAGIC) + 4
@@ -268,8 +280,8 @@ class JournalReader:
 
     def _missing(self, table: int, number: int) -> None:
         """The next row of that table has `number`: name those in between as lost."""
-        if number > self._numbers[table] and self.losses:
-            self.losses[-1].rows[self.tables[table].name] = (self._numbers[table], number - 1)
+        if number > self._numbers[table]:
+            self.lost_rows.setdefault(self.tables[table].name, []).append((self._numbers[table], number - 1))
         self._numbers[table] = max(number, self._numbers[table])
 
     def _columns(self, table: int, at: int, n: int) -> dict[str, NDArray[Any]]:
@@ -360,6 +372,7 @@ class JournalContents:
     transactions: list[TransactionEntry]
     events: list[EventEntry]
     losses: list[Loss]
+    lost_rows: Spans
 
 
 def read_journal(path: str | Path) -> JournalContents:
@@ -384,6 +397,7 @@ def read_journal(path: str | Path) -> JournalContents:
             [entry for entry in entries if isinstance(entry, TransactionEntry)],
             [entry for entry in entries if isinstance(entry, EventEntry)],
             reader.losses,
+            reader.lost_rows,
         )
 
 

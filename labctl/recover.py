@@ -4,12 +4,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from labctl.errors import StorageError
 from labctl.journal import is_being_written
-from labctl.journal_entries import Block, EventEntry, Loss, Remains, TraceEntry
+from labctl.journal_entries import Block, EventEntry, Remains, TraceEntry, describe_losses
 from labctl.journal_reader import JournalReader
 from labctl.protocol import Rows
 from labctl.reader import open_file
@@ -62,39 +59,26 @@ def rebuild_in_memory(journal: Path) -> "h5py.File":
     return _rebuild(journal, None)[0].file
 
 
-def _rebuild(journal: Path, path: Path | None) -> tuple[Store, list[Loss]]:
+def _rebuild(journal: Path, path: Path | None) -> tuple[Store, list[str]]:
     with JournalReader(journal) as reader:
         rest = Remains(reader.started)
         store = Store(path, reader.header, reader.tables)
-        main: list[NDArray[np.int64]] = []
         end: dict[str, Any] = {}
         for entry in reader.entries():
             rest.add(entry)
             if isinstance(entry, Block):
                 store.rows(entry.table, Rows(reader.tables[entry.table].row, **entry.columns), entry.t)
-                if entry.table == 0:
-                    main.append(entry.numbers)
             elif isinstance(entry, TraceEntry):
-                store.trace(entry.trace, _position(main, entry.row), entry.t)
+                store.trace(entry.trace, reader.position(entry.row), entry.t)
             elif isinstance(entry, EventEntry) and entry.name == "end":
                 end = entry.data
-        losses, rest.last_t = reader.losses, reader.last_t
+        losses, rest.last_t = describe_losses(reader.losses, reader.lost_rows), reader.last_t
         said = end.get("status", "")
         status = said if said in ("aborted", "failed") or (said == "done" and not losses) else "recovered"
         if losses or not end:
-            store.event("recovery", {"status": status, "losses": [loss.to_json() for loss in losses]}, reader.last_t)
+            store.event("recovery", {"losses": losses}, reader.last_t)
     store.finish(status, end, rest)
     return store, losses
-
-
-def _position(main: list[NDArray[np.int64]], number: int) -> int:
-    """Where the main row of that number is now, after rows that are lost; -1 when it is lost itself."""
-    before = 0
-    for numbers in main:
-        if number <= numbers[-1]:
-            return before + int(number - numbers[0]) if number >= numbers[0] else -1
-        before += len(numbers)
-    return -1
 
 
 def _is_finished(path: Path) -> bool:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from labctl.errors import MeasurementError, StorageError
 from labctl.journal import HEAD, MAGIC, Journal, is_being_written
+from labctl.journal_entries import describe_losses
 from labctl.journal_reader import JournalContents, read_journal
 from labctl.protocol import Rows, Trace
 from tests.recorded import BLOCK, HEADER, NOTES, POINTS, TABLES, TEXTS, TRACES, Note, Point, bits
@@ -152,7 +153,8 @@ def test_a_torn_tail_costs_only_what_is_torn(tmp_path: Path) -> None:
         if end != start:
             (loss,) = read.losses
             assert (loss.offset, loss.size, loss.records) == (start, end - start, None)
-            assert f"bytes {start} to {end - 1}, the last" in str(loss)
+            assert f"bytes {start} to {end - 1}: the last" in str(loss)
+            assert read.lost_rows == {}
 
 
 @pytest.mark.parametrize("all_bits", [True, False])
@@ -174,7 +176,7 @@ def test_a_flipped_byte_costs_one_record_and_is_named(tmp_path: Path, all_bits: 
         if record < 2:  # preamble or one of the headers: there are others
             assert found == everything
             assert [loss.records for loss in read.losses] == [0] * (record >= 0)
-            assert all("lost nothing that was measured" in str(loss) for loss in read.losses)
+            assert all("nothing lost" in str(loss) for loss in read.losses)
             continue
         (loss,) = read.losses
         assert loss.offset == at[record]
@@ -188,11 +190,10 @@ def test_a_flipped_byte_costs_one_record_and_is_named(tmp_path: Path, all_bits: 
         rows = sorted((item for item in lost if item[0] == "row"), key=lambda item: int(item[2]))
         if rows:
             name = TABLES[rows[0][1]].name
-            assert loss.rows == {name: (int(rows[0][2]), int(rows[-1][2]))}
-            assert f"of {name}" in str(loss)
+            assert read.lost_rows == {name: [(int(rows[0][2]), int(rows[-1][2]))]}
         else:
-            assert loss.rows == {}
-            assert "lost 1 record" in str(loss)
+            assert read.lost_rows == {}
+        assert str(loss).endswith("damaged, 1 record lost")
 
 
 def test_damage_over_several_records_names_every_row(tmp_path: Path) -> None:
@@ -209,11 +210,11 @@ def test_damage_over_several_records_names_every_row(tmp_path: Path) -> None:
         data[at[2 + first] + 5 : at[2 + last] + 6] = bytes(at[2 + last] - at[2 + first] + 1)
     path.write_bytes(data)
     read = read_journal(path)
-    assert [(loss.records, loss.rows) for loss in read.losses] == [
-        (4, {"point": (100, 103)}), (1, {"point": (9000, 9000)}), (2, {"point": (10000, 10001)}),
-    ]  # fmt: skip
-    assert "lost rows 100 to 103 of point" in str(read.losses[0])
-    assert "lost row 9000 of point" in str(read.losses[1])
+    assert [loss.records for loss in read.losses] == [4, 1, 2]
+    assert read.lost_rows == {"point": [(100, 103), (9000, 9000), (10000, 10001)]}
+    lines = describe_losses(read.losses, read.lost_rows)
+    assert lines[0].endswith("damaged, 4 records lost")
+    assert lines[3:] == ["table point, lost rows: 100 to 103, 9000, 10000 to 10001"]
     keep = [k for k in range(20000) if not (100 <= k <= 103 or k == 9000 or 10000 <= k <= 10001)]
     assert read.numbers[0].tolist() == keep == read.rows[0]["n"].tolist()
     assert len(read.rows[1]["r"]) == 1
