@@ -168,7 +168,8 @@ class Array1T1R:
     def ohmic(self, v_read: float, v_wl: float) -> FloatArray:
         """Each cell's conductance (S), (rows, columns): current over voltage at `v_read` on its bit line, SL at 0 V.
 
-        What `crossbar.Crossbar` takes: exact for ohmic cells, for others as far as they are straight up to `v_read`.
+        What `crossbar.Crossbar` takes (rows are source lines, columns bit lines, sensed at the top): exact for ohmic
+        cells; the physical cell at 0.2 V is within 2 % of the exact `read` (see the tests) in a hundredth of its time.
         """
         if not (math.isfinite(v_read) and v_read != 0):
             raise UsageError(f"v_read = {v_read} V must be finite and not 0")

@@ -16,6 +16,7 @@ from labctl.models import crossbar
 from labctl.models.array import Array1T1R
 from labctl.models.crossbar import Crossbar, Method, Wires, select
 from labctl.models.device import FloatArray
+from labctl.models.filament import FilamentArray
 from tests.models.test_array import Cubic
 
 METHODS: tuple[Method, ...] = ("gradients", "direct")
@@ -242,6 +243,18 @@ def test_an_array_of_ohmic_cells_is_a_crossbar() -> None:
     s = Crossbar(array.ohmic(0.2, 2.0), Wires(6.0, 4.0, sense="top")).solve(sl, bl)
     assert worst(i_bl, s.i_columns) < 1e-6
     assert worst(i_sl, s.i_rows) < 1e-6
+
+
+def test_physical_cells_taken_as_ohmic_are_within_two_per_cent_of_the_newton_solution() -> None:
+    rng = np.random.default_rng(4)
+    device = FilamentArray((32, 32), seed=2)
+    device.set_gap(rng.uniform(0.2, 1.3, 32 * 32))
+    array = Array1T1R(device, line_resistance=1.0)
+    bl, sl = rng.uniform(0, 0.2, 32), np.zeros(32)
+    _, exact = array.read(np.full(32, 3.5), bl, sl, 0.0)
+    g = array.ohmic(0.2, 3.5)
+    assert worst(Crossbar(g, Wires(sense="top")).solve(sl, bl).i_rows, exact) < 0.02
+    assert worst(-(g @ bl), exact) > 0.15  # what ignoring the wires costs
 
 
 def test_gradients_that_do_not_arrive_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
