@@ -57,6 +57,32 @@ def serve(peer: Peer, address: str, lock: "threading.RLock | None" = None) -> Se
     raise StationError(f"cannot serve on {address!r}; write tcp://127.0.0.1:5555 (port 0: any free one) or pty")
 
 
+def _converse(
+    line: "socket.socket | int",
+    read: Callable[[], bytes],
+    write: Callable[[bytes], int],
+    end: Peer,
+    lock: threading.RLock,
+    ending: threading.Event,
+) -> None:
+    """Carry bytes both ways until the line ends. It goes on listening while it speaks: two that only speak block."""
+    outgoing = bytearray()
+    while not ending.is_set():
+        readable, writable, _ = select.select([line], [line] if outgoing else [], [], IDLE)
+        data = b""
+        if readable and not (data := read()):
+            return
+        if data or not writable:
+            with lock:
+                outgoing += end.receive(data)
+        if writable:
+            del outgoing[: write(bytes(outgoing[: 1 << 16]))]
+
+
+def _end(peer: Peer) -> Peer:
+    return peer.session() if isinstance(peer, Sessions) else peer
+
+
 def _serve_tcp(peer: Peer, address: str, lock: threading.RLock) -> Server:
     host, port = split_address(address)
     try:
@@ -67,34 +93,20 @@ def _serve_tcp(peer: Peer, address: str, lock: threading.RLock) -> Server:
     connections: dict[socket.socket, threading.Thread] = {}
 
     def talk(connection: socket.socket) -> None:
-        end = peer.session() if isinstance(peer, Sessions) else peer
-        try:
+        with connection, contextlib.suppress(OSError):  # the client has gone, or stop() closed the door on it
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            while not ending.is_set():
-                data = b""
-                if select.select([connection], [], [], IDLE)[0] and not (data := connection.recv(1 << 16)):
-                    return
-                with lock:
-                    reply = end.receive(data)
-                if reply:
-                    connection.sendall(reply)
-        except OSError:  # the client has gone, or stop() closed the door on it
-            return
-        finally:
-            connections.pop(connection, None)
-            connection.close()
+            connection.setblocking(False)
+            _converse(connection, lambda: connection.recv(1 << 16), connection.send, _end(peer), lock, ending)
+        connections.pop(connection, None)
 
     def accept() -> None:
         while not ending.is_set():
-            try:
-                if not select.select([listener], [], [], IDLE)[0]:
-                    continue
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            thread = threading.Thread(target=talk, args=(connection,), name=f"serve {address}", daemon=True)
-            connections[connection] = thread
-            thread.start()
+            if select.select([listener], [], [], IDLE)[0]:
+                with contextlib.suppress(OSError):  # it left before it was let in
+                    connection, _ = listener.accept()
+                    thread = threading.Thread(target=talk, args=(connection,), name=f"serve {address}", daemon=True)
+                    connections[connection] = thread
+                    thread.start()
 
     acceptor = threading.Thread(target=accept, name=f"accept {address}", daemon=True)
     acceptor.start()
@@ -103,9 +115,7 @@ def _serve_tcp(peer: Peer, address: str, lock: threading.RLock) -> Server:
         ending.set()
         acceptor.join()
         listener.close()
-        for connection, thread in list(connections.items()):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        for thread in list(connections.values()):
             thread.join()
 
     return Server(f"tcp://{host}:{listener.getsockname()[1]}", stop)
@@ -117,20 +127,11 @@ def _serve_pty(peer: Peer, lock: threading.RLock) -> Server:
     import tty
 
     ours, theirs = os.openpty()
-    tty.setraw(theirs)  # kept open, so that a client may come and go
+    tty.setraw(theirs)  # kept open, so that clients may come and go
+    os.set_blocking(ours, False)
     ending = threading.Event()
-    end = peer.session() if isinstance(peer, Sessions) else peer
-
-    def talk() -> None:
-        while not ending.is_set():
-            data = os.read(ours, 1 << 16) if select.select([ours], [], [], IDLE)[0] else b""
-            with lock:
-                reply = memoryview(end.receive(data))
-            while reply and not ending.is_set():
-                if select.select([], [ours], [], IDLE)[1]:
-                    reply = reply[os.write(ours, reply[:1024]) :]
-
-    thread = threading.Thread(target=talk, name="serve pty", daemon=True)
+    arguments = (ours, lambda: os.read(ours, 1 << 16), lambda data: os.write(ours, data), _end(peer), lock, ending)
+    thread = threading.Thread(target=_converse, args=arguments, name="serve pty", daemon=True)
     thread.start()
     name = os.ttyname(theirs)
 

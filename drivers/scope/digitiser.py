@@ -161,8 +161,7 @@ class Acquisition:
 
     def start(self, state: Literal["single", "run"], setup: Setup) -> None:
         """Arm with `setup`; the record before is gone."""
-        self.stop()
-        self.record = None
+        self.close()
         self.triggered = False
         self.state, self._setup = state, setup
         wanted = {n for n, channel in enumerate(setup.channels, 1) if channel.on} | {setup.source}

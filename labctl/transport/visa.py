@@ -4,6 +4,8 @@ Raw sockets (``TCPIP::host::5025::SOCKET``), VXI-11 and HiSLIP (``…::INSTR``) 
 """
 
 import contextlib
+import os
+import select
 import socket
 import threading
 import time
@@ -55,7 +57,7 @@ class VisaTransport:
         self._open()
 
     def _open(self) -> None:
-        from pyvisa import errors, rname
+        from pyvisa import rname
         from pyvisa.constants import ResourceAttribute as Attribute
 
         try:
@@ -64,7 +66,7 @@ class VisaTransport:
             raise StationError(
                 f"address {self.address!r} is no VISA resource; write for instance TCPIP::192.168.0.5::5025::SOCKET"
             ) from error
-        self._by_message = self.address.upper().endswith("INSTR") and not self.address.upper().startswith("ASRL")
+        self._by_message = parsed.resource_class == "INSTR" and parsed.interface_type != "ASRL"
         device = getattr(parsed, "lan_device_name", "")
         if device.lower().startswith("hislip"):
             # pyvisa-py waits 5 s whatever it is told, and leaves the socket open when nobody answers
@@ -74,7 +76,7 @@ class VisaTransport:
             resource = _manager(self._backend).open_resource(
                 self.address, open_timeout=round(1000 * self._connect_timeout)
             )
-        except (errors.Error, OSError, Exception) as error:  # pyvisa-py also raises bare Exception
+        except Exception as error:  # of pyvisa, of the operating system, and bare Exception from pyvisa-py
             raise LinkError(
                 f"{self.address}: cannot open ({_reason(error)}); is the instrument on and the address right?"
             ) from error
@@ -84,34 +86,24 @@ class VisaTransport:
         carrier = getattr(getattr(resource.visalib, "sessions", {}).get(resource.session), "interface", None)
         self._socket = carrier if isinstance(carrier, socket.socket) else None
         if self._socket is not None:
-            if (code := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)) or not self._is_connected():
+            try:  # pyvisa-py takes a refused connection for a good one
+                self._socket.getpeername()
+            except OSError as error:
+                reason = os.strerror(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)) or str(error)
                 self.close()
-                import os
-
-                reason = os.strerror(code) if code else "no connection"
                 raise LinkError(
                     f"{self.address}: cannot connect ({reason}); is the instrument on and the address right?"
-                )
+                ) from error
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if not self._by_message:
             # without this a read that times out throws away what it has
             self._call(lambda r: r.set_visa_attribute(Attribute.suppress_end_enabled, False))
 
-    def _is_connected(self) -> bool:
-        try:
-            assert self._socket is not None
-            self._socket.getpeername()
-        except OSError:
-            return False
-        return True
-
     def _closed_by_peer(self) -> bool:
         if self._socket is None:
             return False
         try:
-            return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
+            return bool(select.select([self._socket], [], [], 0)[0]) and not self._socket.recv(1, socket.MSG_PEEK)
         except OSError:
             return True
 
@@ -197,13 +189,12 @@ class VisaTransport:
         # not by resource.clear(), which never comes back from a closed socket
         self._call(lambda resource: resource.flush(BufferOperation.discard_receive_buffer))
         try:
-            while self._socket.recv(CHUNK, socket.MSG_DONTWAIT):
-                continue
-        except BlockingIOError:
-            return True
+            while select.select([self._socket], [], [], 0)[0]:
+                if not self._socket.recv(CHUNK):
+                    return False
         except OSError:
             return False
-        return False
+        return True
 
     def close(self) -> None:
         self._pending.clear()
