@@ -1,7 +1,12 @@
-"""The simulated chip seen at its pins: input LIF neurons beside a 1T1R array whose lines are reached from outside."""
+"""The simulated chip seen at its pins: input LIF neurons, a 1T1R array, output LIF neurons.
 
-from dataclasses import replace
-from typing import Literal, Protocol
+Sixteen input neurons (0 …) each drive the gates of one row of the array at V_dd; every column ends in its own LDO,
+attenuator and output neuron (rows …): N. Garg et al., Fig. 2. Word and source lines run along the rows, bit lines along
+the columns. Two uses: characterisation, where IN pads and lines are driven from outside; and network mode (`couple`).
+"""
+
+from dataclasses import fields
+from typing import Literal, NamedTuple, Protocol, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,22 +14,28 @@ from numpy.typing import ArrayLike, NDArray
 from labctl.errors import UsageError
 from labctl.models.device import FloatArray
 from labctl.models.neuron import Neurons, Spikes
-from labctl.models.neuron_params import Biases, LifParams, ldo_current
+from labctl.models.neuron_params import I_MAX, Biases, LifParams, ldo_current
+from labctl.models.neuron_steps import check_duration
+from labctl.quantity import Q
 
-_BIASES = {
-    "VDD": "v_dd", "VREF": "v_ref", "VOPA": "v_opa", "VGAIN": "v_gain", "VTAUN": "v_taun", "VTAUP": "v_taup",
-    "VREST": "v_rest", "VTHR": "v_thr", "VBCOMP": "v_bcomp", "VPW": "v_pw",
-}  # fmt: skip
+_BIASES = {f.name.replace("_", "").upper(): f.name for f in fields(Biases)}
+_LIMITS: dict[str, Q] = {name: get_args(hint)[1] for name, hint in get_type_hints(Biases, include_extras=True).items()}
+_PAD = Q("V", -5, 5, "an input pad")
+Kind = Literal["wl", "bl", "sl"]
 
 
 class ArrayOnLines(Protocol):
-    """What the chip needs of an array; `labctl.models.array.Array1T1R` is one."""
+    """What the chip needs of an array; `labctl.models.array.Array1T1R` is one. Lines in V, nan floats; currents in A,
+    into the array, per line."""
 
     def hold(self, wl: ArrayLike, bl: ArrayLike, sl: ArrayLike, seconds: float) -> tuple[FloatArray, FloatArray]:
         """Hold the lines for some time; currents into BL and SL at the end."""
 
     def read(self, wl: ArrayLike, bl: ArrayLike, sl: ArrayLike, bandwidth: float) -> tuple[FloatArray, FloatArray]:
         """Measure the currents into BL and SL."""
+
+    def potentials(self, wl: ArrayLike, bl: ArrayLike, sl: ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """Potentials of BL and SL at the cells that conduct, each (rows, columns), V; nan elsewhere."""
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Everything that `restore` needs."""
@@ -33,11 +44,19 @@ class ArrayOnLines(Protocol):
         """Take back what `state` gave."""
 
 
+class _Lines(NamedTuple):
+    wl: FloatArray
+    bl: FloatArray
+    sl: FloatArray
+
+
 class Chip:
-    """Input neurons at their IN pads and an array at its lines; `time` is in s since power-on.
+    """The whole chip; off at first, `time` is in s since then.
 
     r_syn: Ω in front of each IN pad, the on-chip 10 kΩ included; a number or (rows,). mismatch: relative standard
-    deviation from neuron to neuron (`LifParams.sample`). Raises `UsageError` for unknown pins and nodes.
+    deviation from neuron to neuron (`LifParams.sample`), frozen by the seed. temperature in K.
+    Raises `UsageError` for names, shapes and impossible compositions, `ParameterError` for voltages; then nothing has
+    changed.
     """
 
     def __init__(
@@ -51,89 +70,328 @@ class Chip:
         seed: int = 0,
         temperature: float = 300.0,
     ) -> None:
-        self.time = 0.0
-        self.array = array
+        if rows < 1 or columns < 1:
+            raise UsageError(f"a chip of {rows} rows and {columns} columns; give at least 1 of each")
+        self.rows, self.columns, self.array = rows, columns, array
+        n = rows + columns
+        resistance = np.asarray(r_syn, np.float64)
+        if resistance.shape not in ((), (rows,)):
+            raise UsageError(f"r_syn has shape {resistance.shape}; give a number or ({rows},), Ω in front of each pad")
+        ldo_current(0.0, 0.0, resistance)  # checks
+        self._r_syn = np.broadcast_to(resistance, (rows,)).copy()
         self.bias_pins = tuple(_BIASES)
         self.pins = (*_BIASES, *(f"IN{k}" for k in range(rows)))
-        kinds = ("IN", "MEM", "OUT", "WL", "SL")
-        self.nodes = (*(f"{kind}{k}" for kind in kinds for k in range(rows)), *(f"BL{k}" for k in range(columns)))
-        self._r_syn = np.broadcast_to(np.asarray(r_syn, np.float64), (rows,))
+        self.nodes = (
+            *(f"{kind}{k}" for kind in ("IN", "MEM", "OUT") for k in range(n)),
+            *(f"{kind}{k}" for kind in ("WL", "SL") for k in range(rows)),
+            *(f"BL{k}" for k in range(columns)),
+        )
         self._volts = dict.fromkeys(self.pins, 0.0)
-        params = LifParams().sample(rows, seed, mismatch) if mismatch else LifParams()
+        params = LifParams().sample(n, seed, mismatch) if mismatch else LifParams()
         off = Biases(**dict.fromkeys(_BIASES.values(), 0.0))
-        self.neurons = Neurons(rows, params, off, seed=seed, temperature=temperature)
-        self._lines = (np.zeros(rows), np.zeros(columns), np.zeros(rows))
+        self._neurons = Neurons(n, params, off, seed=seed, temperature=temperature)
+        self._biases_changed = False
+        self._inputs: FloatArray | None = None
+        self._lines = _Lines(np.zeros(rows), np.zeros(columns), np.zeros(rows))
+        self._currents: tuple[FloatArray, FloatArray] | None = None
+        self._v_read: float | None = None
         self._history: dict[str, list[tuple[float, float]]] = {}
-        self._looked_at: set[str] = set()
+        self._is_output = np.arange(n) >= rows
+
+    @property
+    def time(self) -> float:
+        """Seconds since power-on."""
+        return self._neurons.time
+
+    @property
+    def neurons(self) -> Neurons:
+        """All neurons, 0 … rows − 1 inputs, then outputs, under the present biases."""
+        if self._biases_changed:
+            self._biases_changed = False
+            self._neurons.biases = Biases(**{name: self._volts[pin] for pin, name in _BIASES.items()})
+        return self._neurons
+
+    def volts(self, pin: str) -> float:
+        """What a pin is driven to, V."""
+        if pin not in self._volts:
+            raise UsageError(f"there is no pin {pin!r}; the chip has {', '.join(self.pins)}")
+        return self._volts[pin]
 
     def drive(self, pin: str, volts: float) -> None:
         """Put a pin at `volts`, from now on."""
-        if pin not in self._volts:
-            raise UsageError(f"there is no pin {pin!r}; the chip has {', '.join(self.pins)}")
+        if self.volts(pin) == volts:
+            return
         if pin in _BIASES:
-            changed: dict[str, float] = {_BIASES[pin]: volts}
-            self.neurons.biases = replace(self.neurons.biases, **changed)
-        self._volts[pin] = volts
-        self._note(pin, volts)
-
-    def volts(self, pin: str) -> float:
-        """What a pin is driven to now, V."""
-        return self._volts[pin]
+            _LIMITS[_BIASES[pin]].check(pin, volts)
+            self._biases_changed = True
+        else:
+            _PAD.check(pin, volts)
+        self._volts[pin] = float(volts)
+        self._inputs = None
+        if self._v_read is not None and pin in ("VDD", "VREF"):
+            self._currents = None
+        self._note()
 
     def lines(self, wl: FloatArray, bl: FloatArray, sl: FloatArray) -> None:
-        """Put the lines at these voltages, from now on; nan floats."""
-        self._lines = (wl, bl, sl)
-        for kind, volts in (("WL", wl), ("BL", bl), ("SL", sl)):
-            for k, v in enumerate(volts) if self._history else ():
-                self._note(f"{kind}{k}", float(v))
+        """Put the lines at these voltages, from now on: (rows,), (columns,), (rows,), V; nan floats. Without effect on
+        the array in network mode."""
+        new = _Lines(*(np.array(volts, np.float64) for volts in (wl, bl, sl)))
+        for name, volts, old in zip(_Lines._fields, new, self._lines, strict=True):
+            if volts.shape != old.shape:
+                raise UsageError(f"{name} has shape {volts.shape}; this chip needs {old.shape}, one voltage a line")
+            if np.isinf(volts).any():
+                raise UsageError(f"{name} has an infinite voltage; give volts, or nan for a floating line")
+        if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(new, self._lines, strict=True)):
+            self._lines = new
+            self._currents = None
+            self._note()
+
+    # composition -------------------------------------------------------------------------------------------------
+
+    def couple(self, v_read: float | None) -> None:
+        """Network mode: input spikes open rows, source lines are at V_ref + v_read, bit lines clamped at V_ref by the
+        LDOs of the output neurons, which integrate the columns' currents. None: characterisation again.
+
+        Conductances are taken at the start of each `advance`; reading does not move them.
+        """
+        if v_read is not None and not 0.0 <= v_read <= 3.6:
+            raise UsageError(f"v_read = {v_read} V is outside 0 V … 3.6 V")
+        if v_read is not None and self.rows > 62:
+            raise UsageError(f"network mode works up to 62 rows; this chip has {self.rows}")
+        self._v_read = v_read
+        self._currents = None
+        self._note()
+
+    def pair(self, primary: int, regulator: int, r_syn: float | None = None) -> None:
+        """Make an adaptive neuron (Garg et al., Fig. 7B): see `share`."""
+        self.share([primary], regulator, r_syn)
+
+    def share(self, primaries: list[int], regulator: int, r_syn: float | None = None) -> None:
+        """One regulator for several neurons (Fig. 7C): it integrates their spikes, its membrane is their threshold.
+
+        r_syn: Ω in front of the regulator's pad (None: its own). The regulator needs a pad, so it is an input neuron.
+        """
+        if not 0 <= regulator < self.rows:
+            raise UsageError(f"neuron {regulator} has no input pad; a regulator is one of 0 … {self.rows - 1}")
+        resistance = float(self._r_syn[regulator]) if r_syn is None else r_syn
+        self.neurons.regulate(primaries, regulator, resistance)
+
+    def unpair(self, primary: int) -> None:
+        """Give a neuron its own threshold back and its output to nobody else."""
+        self.neurons.take_threshold(primary, None)
+        self.neurons.join_output(primary, None)
+
+    # time --------------------------------------------------------------------------------------------------------
 
     def advance(self, seconds: float) -> Spikes:
-        """Let time pass; the spikes of the neurons, with times relative to the call."""
-        self.array.hold(*self._lines, seconds)
-        inputs = np.array([self._volts[f"IN{k}"] for k in range(len(self._r_syn))])
-        spikes = self.neurons.advance(seconds, ldo_current(inputs, self._volts["VREF"], self._r_syn))
-        self.time += seconds
+        """Let time pass; spikes of neurons 0 … rows − 1 (inputs) and rows … (outputs), times relative to the call."""
+        check_duration(seconds)
+        neurons = self.neurons
+        if self._v_read is None:
+            self._currents = self.array.hold(*self._lines, seconds)
+            spikes = neurons.advance(seconds, self._inputs_now())
+            if self._history and any(np.isnan(volts).any() for volts in self._lines):
+                self._note()  # floating lines move with the cells
+            return spikes
+        spikes = self._network(seconds)
+        self.array.hold(np.zeros(self.rows), *self._network_lines(0)[1:], seconds)
         return spikes
 
-    def read_current(self, kind: Literal["bl", "sl"], line: int, bandwidth: float) -> float:
-        """Current out of the driver into a line (A), with the noise of `bandwidth` (Hz)."""
-        into_bl, into_sl = self.array.read(*self._lines, bandwidth)
-        return float((into_bl if kind == "bl" else into_sl)[line])
+    def _network(self, seconds: float) -> Spikes:
+        neurons, rows = self._neurons, self.rows
+        table: dict[int, FloatArray] = {}
+        inputs = self._inputs_now()
+        if not neurons.connects(self._is_output):
+            start, held, widths = self._mask(), neurons.hold_left[:rows], neurons.pulse_widths
+
+            def columns(found: Spikes) -> tuple[FloatArray, FloatArray]:
+                times, masks = open_rows(start, held, widths, found, seconds)
+                distinct, which = np.unique(masks, return_inverse=True)
+                return times, np.array([self._columns(int(mask), table) for mask in distinct])[which]
+
+            return neurons.advance_in_turn(seconds, inputs, self._is_output, columns)
+        # a switch leads from an output neuron back to an input neuron: go from edge to edge of the rows
+        parts: list[Spikes] = []
+        passed = 0.0
+        while passed < seconds:
+            inputs[rows:] = self._columns(self._mask(), table)
+            step, found = neurons.advance_to_edge(seconds - passed, inputs, ~self._is_output)
+            parts.append(Spikes(found.t + passed, found.neuron))
+            passed = passed + step if step < seconds - passed else seconds
+        if not parts:
+            return Spikes(np.empty(0), np.empty(0, np.int32))
+        return Spikes(np.concatenate([part.t for part in parts]), np.concatenate([part.neuron for part in parts]))
+
+    def _inputs_now(self) -> FloatArray:
+        if self._inputs is None:
+            pads = np.array([self._volts[f"IN{k}"] for k in range(self.rows)])
+            self._inputs = np.zeros(self.rows + self.columns)
+            self._inputs[: self.rows] = ldo_current(pads, self._volts["VREF"], self._r_syn)
+        return self._inputs
+
+    def _network_lines(self, gates: int) -> _Lines:
+        """Lines in network mode with the rows in the bit mask open."""
+        v_ref = self._volts["VREF"]
+        is_open = (gates >> np.arange(self.rows)) & 1
+        sl = np.full(self.rows, v_ref + (self._v_read or 0.0))
+        return _Lines(np.where(is_open, self._volts["VDD"], 0.0), np.full(self.columns, v_ref), sl)
+
+    def _columns(self, gates: int, table: dict[int, FloatArray]) -> FloatArray:
+        """Currents of the columns into their LDOs (A) with these rows open."""
+        if gates not in table:
+            into_bl, _ = self.array.read(*self._network_lines(gates), 0.0) if gates else (np.zeros(self.columns), None)
+            table[gates] = np.clip(-into_bl, 0.0, I_MAX)
+        return table[gates]
+
+    def _mask(self) -> int:
+        return sum(1 << int(k) for k in np.flatnonzero(self._neurons.out[: self.rows]))
+
+    # looking -----------------------------------------------------------------------------------------------------
+
+    def line_current(self, kind: Kind, line: int) -> float:
+        """Current out of the driver into a line (A), at the present bias; a word line has none."""
+        if self._currents is None:
+            if self._v_read is None:
+                self._currents = self.array.hold(*self._lines, 0.0)
+            else:
+                self._currents = self.array.read(*self._network_lines(self._mask()), 0.0)
+        return self._of_line(kind, line, self._currents)
+
+    def read_current(self, kind: Kind, line: int, bandwidth: float) -> float:
+        """As `line_current`, measured with the cells' noise in `bandwidth` (Hz)."""
+        if kind == "wl":
+            return self._of_line(kind, line, (np.empty(0), np.empty(0)))
+        lines = self._lines if self._v_read is None else self._network_lines(self._mask())
+        return self._of_line(kind, line, self.array.read(*lines, bandwidth))
+
+    def _of_line(self, kind: Kind, line: int, currents: tuple[FloatArray, FloatArray]) -> float:
+        count = {"wl": self.rows, "bl": self.columns, "sl": self.rows}.get(kind)
+        if count is None or not 0 <= line < count:
+            raise UsageError(f"there is no line {kind}{line}; there are {self.rows} wl and sl, {self.columns} bl")
+        return 0.0 if kind == "wl" else float(currents[0 if kind == "bl" else 1][line])
 
     def watch(self, node: str) -> None:
-        """Keep the history of a node from now on."""
+        """Keep the history of a node from now on, until `unwatch`."""
         if node not in self.nodes:
             raise UsageError(f"there is no node {node!r}; the chip has IN, MEM, OUT, WL, SL and BL with a number")
-        if node.startswith(("MEM", "OUT")):
-            self.neurons.watch(int(node[3:]))
-            self._looked_at.add(node)
-        else:
-            self._history[node] = [(self.time, self._now(node))]
+        if node not in self._history:
+            self._history[node] = []
+            if (neuron := self._neuron_of(node)) is not None:
+                self.neurons.watch(neuron)
+            self._note()
 
     def unwatch(self, node: str) -> None:
-        """Stop keeping it."""
-        if node.startswith(("MEM", "OUT")):
-            self._looked_at.discard(node)
-            if not self._looked_at & {f"MEM{node[3:]}", f"OUT{node[3:]}"}:
-                self.neurons.unwatch(int(node[3:]))
-        else:
-            self._history.pop(node, None)
+        """Drop the history of a node and keep no more of it."""
+        self._history.pop(node, None)
+        neuron = self._neuron_of(node)
+        if neuron is not None and all(self._neuron_of(other) != neuron for other in self._history):
+            self.neurons.unwatch(neuron)
 
-    def wave(self, node: str, t: FloatArray) -> FloatArray:
-        """(n,) volts at (n,) absolute times within the watched span; a floating line reads 0 V."""
+    def forget(self, before: float) -> None:
+        """Drop what was watched before the absolute time `before` (s)."""
+        self.neurons.forget(before)
+        for node, history in self._history.items():
+            old = sum(1 for t, _ in history if t <= before) - 1
+            if old > 0:
+                self._history[node] = history[old:]
+
+    def wave(self, node: str, t: ArrayLike) -> FloatArray:
+        """Volts at absolute times within the watched span, in any shape: exact, no samples. IN of an output neuron is
+        its column's clamp, V_ref. Raises `UsageError` for a node or a time that was not watched."""
+        if node not in self._history:
+            raise UsageError(f"node {node!r} is not watched; call watch({node!r}) before the time of interest")
         if node.startswith("MEM"):
             return self.neurons.v_mem(int(node[3:]), t)
         if node.startswith("OUT"):
             return self.neurons.out_wave(int(node[3:]), t)
+        wanted = np.asarray(t, np.float64)
         times, volts = np.array(self._history[node]).T
-        return np.asarray(volts[np.maximum(np.searchsorted(times, t, side="right") - 1, 0)])
+        slack = 1e-12 * max(1.0, self.time)
+        if wanted.size and not (wanted.min() >= times[0] - slack and wanted.max() <= self.time + slack):
+            raise UsageError(
+                f"t = {wanted.min()} … {wanted.max()} s is outside what was watched, {times[0]} … {self.time} s"
+            )
+        values = np.asarray(volts[np.maximum(np.searchsorted(times, wanted, side="right") - 1, 0)])
+        if (driven := np.isnan(values)).any():  # a gate that follows its neuron
+            values[driven] = self.neurons.out_wave(int(node[2:]), wanted[driven])
+        return values
 
-    def _now(self, node: str) -> float:
-        if node.startswith("IN"):
-            return self._volts[node]
-        wl, bl, sl = self._lines
-        return float(np.nan_to_num({"WL": wl, "BL": bl, "SL": sl}[node[:2]][int(node[2:])]))
+    def _neuron_of(self, node: str) -> int | None:
+        """The neuron whose past `node` needs."""
+        if node.startswith(("MEM", "OUT")):
+            return int(node[3:])
+        return int(node[2:]) if node.startswith("WL") else None
 
-    def _note(self, node: str, volts: float) -> None:
-        if node in self._history:
-            self._history[node].append((self.time, float(np.nan_to_num(volts))))
+    def _note(self) -> None:
+        """Tell the histories of the watched nodes how things are now; nan: a gate follows its neuron."""
+        where: tuple[FloatArray, FloatArray] | None = None
+        for node, history in self._history.items():
+            kind, k = node.rstrip("0123456789"), int(node.lstrip("INMEOUTWLSB"))
+            if kind in ("MEM", "OUT"):
+                continue
+            if kind == "IN":
+                value = self._volts[node] if k < self.rows else self._volts["VREF"]
+            elif self._v_read is not None:
+                value = np.nan if kind == "WL" else float(getattr(self._network_lines(0), kind.lower())[k])
+            else:
+                value = float(getattr(self._lines, kind.lower())[k])
+                if np.isnan(value):
+                    # a floating gate is discharged; a floating line is where its conducting cells put it, else at 0 V
+                    if where is None:
+                        where = self.array.potentials(*self._lines)
+                    at = {"WL": np.empty(0), "BL": where[0][:, k % self.columns], "SL": where[1][k]}[kind]
+                    at = at[np.isfinite(at)]
+                    value = float(at[0]) if at.size else 0.0
+            if not history or not np.array_equal(value, history[-1][1], equal_nan=True):
+                history.append((self.time, value))
+
+    # state -------------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """Everything that `restore` needs, as arrays (copies); watches are not in it."""
+        state: dict[str, NDArray[np.generic]] = {f"neurons.{k}": v for k, v in self.neurons.state().items()}
+        state |= {f"array.{k}": v for k, v in self.array.state().items()}
+        return state | {
+            "chip.pins": np.array([self._volts[pin] for pin in self.pins]),
+            "chip.lines": np.concatenate(self._lines),
+            "chip.v_read": np.array(np.nan if self._v_read is None else self._v_read),
+        }
+
+    def restore(self, state: dict[str, NDArray[np.generic]]) -> None:
+        """Take back what `state` gave, on a chip made alike; watched nodes are watched anew from there."""
+        shapes = {"chip.pins": (len(self.pins),), "chip.lines": (2 * self.rows + self.columns,), "chip.v_read": ()}
+        if any(name not in state or np.shape(state[name]) != shape for name, shape in shapes.items()):
+            raise UsageError(f"this is no state of a chip of {self.rows} × {self.columns}; give what state() returned")
+        neurons = {k.removeprefix("neurons."): v for k, v in state.items() if k.startswith("neurons.")}
+        before = self.neurons.state()
+        self.neurons.restore(neurons)
+        try:
+            self.array.restore({k.removeprefix("array."): v for k, v in state.items() if k.startswith("array.")})
+        except UsageError:
+            self.neurons.restore(before)
+            raise
+        pins, lines, v_read = (np.array(state[name], np.float64) for name in shapes)
+        self._volts = dict(zip(self.pins, pins.tolist(), strict=True))
+        self._lines = _Lines(*np.split(lines, [self.rows, self.rows + self.columns]))
+        self._v_read = None if np.isnan(v_read) else float(v_read)
+        self._biases_changed, self._inputs, self._currents = False, None, None
+        for history in self._history.values():
+            history.clear()
+        self._note()
+
+
+def open_rows(
+    start: int, held: FloatArray, widths: FloatArray, spikes: Spikes, seconds: float
+) -> tuple[FloatArray, NDArray[np.int64]]:
+    """(times, bit masks of the rows open from then on): a row opens at a spike and closes a pulse width later.
+
+    start: mask at time 0; held: what is left of the pulses that last already, (rows,), s; widths: (n,), s.
+    """
+    still = np.flatnonzero(held > 0)
+    times = np.concatenate((spikes.t, spikes.t + widths[spikes.neuron], held[still]))
+    bits = np.left_shift(np.int64(1), np.concatenate((spikes.neuron, spikes.neuron, still)).astype(np.int64))
+    signs = np.where(np.arange(len(times)) < len(spikes.t), 1, -1)
+    order = np.argsort(times, kind="stable")
+    order = order[times[order] < seconds]
+    masks = start + np.cumsum(np.concatenate(([0], (bits * signs)[order])))
+    return np.concatenate(([0.0], times[order])), masks

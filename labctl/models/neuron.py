@@ -150,6 +150,16 @@ class Neurons:
         return np.asarray(self._state[:, S_PHASE] == HOLD)
 
     @property
+    def pulse_widths(self) -> FloatArray:
+        """T_pw of each neuron under the present biases, (n,), s."""
+        return self._conditions[:, C_PW].copy()
+
+    @property
+    def hold_left(self) -> FloatArray:
+        """How long each output stays high from now, (n,), s; 0 where it is low."""
+        return np.where(self.out, self._state[:, S_LEFT], 0.0)
+
+    @property
     def counts(self) -> NDArray[np.int64]:
         """Spikes of each neuron since its creation, (n,)."""
         return self._state[:, S_SPIKES].astype(np.int64)
@@ -160,21 +170,26 @@ class Neurons:
         return energy(self._ledger | {"reading": self._state[:, S_READING], "spikes": self._state[:, S_SPIKES] - low})
 
     def state(self) -> dict[str, NDArray[np.generic]]:
-        """Everything that `restore` needs (copies); parameters, seed, connections and watches are not in it."""
+        """Everything that `restore` needs (copies); parameters, seed and watches are not in it."""
         state: dict[str, NDArray[np.generic]] = {f"ledger.{k}": v.copy() for k, v in self._ledger.items()}
         state |= {f"bias.{k}": v.copy() for k, v in self._volts.items()}
+        links = {"out_to": self._out_to, "thr_from": self._thr_from, "r_joined": self._r_joined}
+        state |= {name: values.copy() for name, values in links.items()}
         return state | {"state": self._state.copy(), "external": self._external.copy(), "time": np.array(self.time)}
 
     def restore(self, state: dict[str, NDArray[np.generic]]) -> None:
-        """Take back what `state` gave, for neurons made and connected alike; watches start anew."""
+        """Take back what `state` gave, for neurons made alike; watches start anew."""
         wanted = self.state()
         if set(state) != set(wanted) or any(np.shape(state[k]) != v.shape for k, v in wanted.items()):
             raise UsageError(f"this is no state of {self.n} neurons; give what Neurons.state() returned")
         numbers = {k: np.array(v, np.float64) for k, v in state.items()}
         self.biases = Biases(**{f.name: numbers[f"bias.{f.name}"] for f in fields(Biases)})
+        self._out_to, self._thr_from = numbers["out_to"].astype(np.int64), numbers["thr_from"].astype(np.int64)
         self._state, self._external, self.time = numbers["state"], numbers["external"], float(numbers["time"])
+        self._r_joined = numbers["r_joined"]
         self._ledger = {k: numbers[f"ledger.{k}"] for k in self._ledger}
         self._tracks = {k: Track(self.time) for k in self._tracks}
+        self._sort_out()
 
     # composition -------------------------------------------------------------------------------------------------
 
@@ -203,6 +218,15 @@ class Neurons:
         for primary in primaries:
             self.take_threshold(primary, regulator)
             self.join_output(primary, regulator, r_syn)
+
+    def connects(self, part: ArrayLike) -> bool:
+        """Whether a neuron in the mask `part`, (n,), is joined to one that is not."""
+        inside = np.asarray(part, np.bool_)
+        for links in (self._out_to, self._thr_from):
+            linked = np.flatnonzero(links >= 0)
+            if (inside[linked] != inside[links[linked]]).any():
+                return True
+        return False
 
     def _sort_out(self) -> None:
         """Which neurons act on each other and which are alone; a pad that was left has its own current again."""
@@ -241,6 +265,7 @@ class Neurons:
         """As `advance`, but only until the next edge of the output of a neuron in the mask `of`, (n,): (s, spikes)."""
         check_duration(duration)
         given = constant(self.n, i_syn)
+        given = given._replace(last=np.where(self._on, given.last, given.first))
         before = self._state[:, S_SPIKES].copy()
         lists: list[Lists] = []
         passed = self._run_linked(lists, np.arange(self.n), duration, given, np.asarray(of, np.bool_))
