@@ -18,7 +18,7 @@ MISSING = "–"
 
 
 class Change(NamedTuple):
-    """One value that is another now. A column that one side does not have is `MISSING` there, as a row is."""
+    """One value that is another now. A row that one side does not have is `MISSING` there, its column is ""."""
 
     table: str
     row: int
@@ -31,14 +31,16 @@ class Change(NamedTuple):
 class Changes:
     """What changed, table by table, in the order of the rows.
 
-    compared: rows that both have. dropped: recorded parameters that the changed code does not take, added: parameters
-    that were not recorded, at their defaults. stopped: why the changed code ended early, or "".
+    compared: rows that both have. columns: which are new or gone, a line a table. dropped: recorded parameters that
+    the changed code does not take, added: parameters that were not recorded, at their defaults. stopped: why the
+    changed code ended early, or "".
     """
 
     found: list[Change] = field(default_factory=list)
     compared: int = 0
     dropped: list[str] = field(default_factory=list)
     added: list[str] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
     stopped: str = ""
 
     @property
@@ -130,12 +132,16 @@ def _compare(run: Run, fresh: _Fresh, result: Changes) -> None:
         places = {name: k for k, name in enumerate(columns)}
         both = min(count, len(now))
         result.compared += both
+        gone, new = (
+            [name for name in recorded if name not in places],
+            [name for name in columns if name not in recorded],
+        )
+        if gone or new:
+            result.columns.append(f"{table}: gone {', '.join(gone) or MISSING}; new {', '.join(new) or MISSING}")
         for row in range(both):
-            for name in dict.fromkeys([*recorded, *columns]):
-                before = recorded[name][row] if name in recorded else MISSING
-                after = now[row][places[name]] if name in places else MISSING
-                if name not in recorded or name not in places or not _identical(before, after):
-                    result.found.append(Change(table, row, name, before, after))
+            for name in recorded:
+                if name in places and not _identical(recorded[name][row], now[row][places[name]]):
+                    result.found.append(Change(table, row, name, recorded[name][row], now[row][places[name]]))
         for row in range(both, count):
             result.found.append(Change(table, row, "", {k: v[row] for k, v in recorded.items()}, MISSING))
         for row in range(both, len(now)):
@@ -143,13 +149,17 @@ def _compare(run: Run, fresh: _Fresh, result: Changes) -> None:
     for name in dict.fromkeys([*run.traces, *fresh.traces]):
         count, traces = run.trace_count(name) if name in run.traces else 0, fresh.traces.get(name, [])
         for number in range(max(count, len(traces))):
-            old = _about(run.trace(name, number)) if number < count else {"samples": MISSING}
-            new = _about(traces[number]) if number < len(traces) else {"samples": MISSING}
-            for key in dict.fromkeys([*old, *new]):
-                if old.get(key) != new.get(key):
+            then = _about(run.trace(name, number)) if number < count else {"samples": MISSING}
+            later = _about(traces[number]) if number < len(traces) else {"samples": MISSING}
+            for key in dict.fromkeys([*then, *later]):
+                if then.get(key) != later.get(key):
                     result.found.append(
                         Change(
-                            f"trace {name}", number, key, _plain(old.get(key, MISSING)), _plain(new.get(key, MISSING))
+                            f"trace {name}",
+                            number,
+                            key,
+                            _plain(then.get(key, MISSING)),
+                            _plain(later.get(key, MISSING)),
                         )
                     )
 

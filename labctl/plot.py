@@ -31,7 +31,12 @@ def plot(run: Run, path: str | Path) -> Path:
 
 
 def draw_columns(run: Run, figure: "Figure") -> None:
-    """Every numeric column of the main table against its first column."""
+    """Every numeric column of the main table against its first column; an imported run as it is looked at."""
+    if "source" in run.header:
+        from labctl.importing import picture
+
+        if picture.draw(run, figure):
+            return
     table, units = run.table(), run.units()
     numeric = [name for name, values in table.items() if values.dtype.kind in "fiub"]
     first, others = numeric[0], numeric[1:] or numeric[:1]

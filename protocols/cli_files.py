@@ -150,16 +150,18 @@ def _changes(options: argparse.Namespace) -> int:
     result = with_module(options.file, options.module)
     if options.json:
         print(json.dumps(asdict(result), indent=2, ensure_ascii=False, default=_plain))
-        return 1 if result.found else 0
+        return 1 if result.found or result.columns else 0
     if result.dropped:
         print(f"recorded parameters that it does not take: {', '.join(result.dropped)}")
     if result.added:
         print(f"new parameters, at their defaults: {', '.join(result.added)}")
     if result.stopped:
         print(f"ended early: {result.stopped}")
+    if result.columns:
+        print("\n".join(f"columns of {line}" for line in result.columns))
     if not result.found:
-        print(f"identical: {result.compared} rows")
-        return 0
+        print(f"identical: {result.compared} rows" + (" in the columns that both have" if result.columns else ""))
+        return 1 if result.columns else 0
     body = [[c.table, str(c.row), c.column, _text(c.before), _text(c.after)] for c in result.found[:SHOWN]]
     table(["table", "row", "column", "before", "after"], body)
     if len(result.found) > SHOWN:
