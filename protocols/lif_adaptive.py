@@ -44,15 +44,15 @@ def lif_adaptive(
     bench: Bench,
     primary: A[int, Q("", 0, 31, "neuron that gets the pulses")] = 1,
     regulator: A[int, Q("", 0, 31, "neuron that integrates its spikes; MEM needs a scope probe")] = 0,
-    i_syn: A[float, Q("A", 1e-6, 200e-6, "current of the pulses")] = 40e-6,
-    width: A[float, Q("s", 5e-6, 1e-3, "width of the pulses; open in the paper")] = 28e-6,
+    i_syn: A[float, Q("A", 1e-6, 200e-6, "current of the pulses; open in the paper")] = 18e-6,
+    width: A[float, Q("s", 5e-6, 1e-3, "width of the pulses; open, 0.47 V each")] = 160e-6,
     period: A[float, Q("s", 50e-6, 1, "pulse period: 1 kHz")] = 1e-3,
-    pulses: A[int, Q("", 10, 100_000, "pulses applied")] = 150,
+    pulses: A[int, Q("", 10, 100_000, "pulses applied")] = 800,
     v_thr: A[float, Q("V", 0, 3.3, "threshold of the regulator; above the 2 V that its membrane reaches")] = 2.6,
     v_pw: A[
         float, Q("V", 0.3, 1.5, "output pulse width: what one spike adds to the threshold; open in the paper")
     ] = 1.0,
-    v_ref: A[float, Q("V", 0, 3.3, "LDO reference; at 2.4 V a spike drives 90 µA through 10 kΩ")] = 2.4,
+    v_ref: A[float, Q("V", 0, 3.3, "LDO reference; open: 18 µA a spike, 20 mV of threshold")] = 3.12,
 ) -> Iterator[Spike | Trace]:
     """Inter-spike intervals of a neuron whose threshold rises with each of its spikes, from V_rest on.
 

@@ -30,7 +30,7 @@ class Estimate(NamedTuple):
     """What follows for one neuron with its LDO and attenuator, from a straight line through the points."""
 
     v_bcomp: A[float, Q("V", meaning="comparator bias")]
-    static: A[float, Q("W", meaning="idle power of the chip, divided by its input neurons")]
+    static: A[float, Q("W", meaning="idle power of the chip, divided by its neurons, inputs and outputs")]
     reading: A[float, Q("W", meaning="more while a neuron is driven, at no spikes")]
     spike: A[float, Q("J", meaning="energy of a spike: slope of the power over the rate")]
     residual: A[float, Q("W", meaning="rms distance of the points from the line")]
@@ -69,7 +69,7 @@ def lif_energy(
     them are compared as sums. The paper gives no value for the low comparator bias; 1.0 V is chosen.
     """
     port = NeuronPort(bench, neuron)
-    neurons = bench.station.chip.neurons
+    neurons = bench.station.chip.neurons + bench.station.chip.columns
     with bench.powered(v_ref=v_ref):
         v_dd = bench.volts("VDD")
         for bias in v_bcomp:

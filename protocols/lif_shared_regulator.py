@@ -54,27 +54,30 @@ def plot(run: Run, figure: "Figure") -> None:
 def lif_shared_regulator(
     bench: Bench,
     adaptive: A[Sequence[int], Q("", 0, 31, "neurons that share the regulator")] = (1, 2, 3, 4),
-    plain: A[Sequence[int], Q("", 0, 31, "neurons that stay LIF, with V_thr as threshold")] = (5, 6, 7, 8),
+    plain: A[Sequence[int], Q("", 0, 31, "neurons that stay LIF, with a constant threshold")] = (5, 6, 7, 8),
+    idle: A[int, Q("", 0, 31, "a neuron left at V_rest: its membrane is the threshold of the plain ones")] = 15,
     regulator: A[int, Q("", 0, 31, "the regulator; MEM needs a scope probe")] = 0,
-    i_syn: A[float, Q("A", 1e-6, 200e-6, "current of the pulses, to all neurons at once")] = 40e-6,
-    width: A[float, Q("s", 5e-6, 1e-3, "width of the pulses")] = 28e-6,
+    i_syn: A[float, Q("A", 1e-6, 200e-6, "current of the pulses, to all neurons at once")] = 18e-6,
+    width: A[float, Q("s", 5e-6, 1e-3, "width of the pulses: about 0.47 V each")] = 160e-6,
     period: A[float, Q("s", 50e-6, 1, "pulse period: 1 kHz")] = 1e-3,
-    pulses: A[int, Q("", 10, 100_000, "pulses applied")] = 100,
-    v_thr: A[float, Q("V", 0, 3.3, "threshold of the plain neurons and of the regulator")] = 2.6,
+    pulses: A[int, Q("", 10, 100_000, "pulses applied")] = 300,
+    v_thr: A[float, Q("V", 0, 3.3, "threshold of the regulator and the idle one, out of their reach")] = 2.6,
     v_pw: A[float, Q("V", 0.3, 1.5, "output pulse width: what a spike adds to the threshold")] = 1.0,
-    v_ref: A[float, Q("V", 0, 3.3, "LDO reference")] = 2.4,
+    v_ref: A[float, Q("V", 0, 3.3, "LDO reference: what a spike drives through R_syn")] = 3.12,
 ) -> Iterator[Spike | Neuron | Trace]:
     """The same pulses to a population of which some share one regulator: their threshold is its membrane.
 
-    Which neuron adapts is a matter of the board's switches, so a population can be recomposed between two runs.
+    Which neuron adapts is a matter of the board's switches, so a population can be recomposed between two runs. The
+    chip has one V_thr, and the regulator needs it out of its reach; so the plain neurons take their threshold from the
+    membrane of an idle neuron, which stays at V_rest: where the regulator starts too.
     """
     everyone = sorted({*adaptive, *plain})
-    if regulator in everyone or set(adaptive) & set(plain):
-        raise UsageError("a neuron is either adaptive, plain or the regulator; name each once")
-    port, shared = NeuronPort(bench, *everyone), NeuronPort(bench, *adaptive)
+    if len({*everyone, regulator, idle}) < len(adaptive) + len(plain) + 2:
+        raise UsageError("a neuron is either adaptive, plain, idle or the regulator; name each once")
+    port, shared, others = NeuronPort(bench, *everyone), NeuronPort(bench, *adaptive), NeuronPort(bench, *plain)
     with bench.powered(v_thr=v_thr, v_pw=v_pw, v_ref=v_ref):
-        NeuronPort(bench, *everyone, regulator).rest()
-        with shared.regulated_by(regulator):
+        NeuronPort(bench, *everyone, regulator, idle).rest()
+        with shared.regulated_by(regulator), others.threshold_from(idle):
             span = pulses * period
             port.look(View(f"MEM{regulator}", 3.2, 1.2), span=span, shortest=(period / 4, "the time between pulses"))
             response = port.pulses(i_syn, width, period, pulses, stamps=True, trigger=True, tail=period)
