@@ -14,8 +14,8 @@ polarity; the values are fitted to recorded 1T1R arrays (see docs/models.md and 
 Stated assumptions, which no public compact model contains:
 
 - Forming: a pristine cell conducts I_p·sinh(V/V_p) and takes damage at the rate exp(|V|/V_f)/τ_f; it breaks down when
-  the damage exceeds a Weibull draw. The overshoot of the breakdown leaves a gap with a log-normal excess resistance; from
-  there the equations above go on under the transistor's current.
+  the damage exceeds a Weibull draw. That leaves a filament with the gap g_form, and the equations above go on under the
+  transistor's current for the rest of the pulse.
 - Spread: each device draws a normal shift of g_r (HRS), of g_min (LRS) and of ln s (speed); each half-cycle (a turn of
   the direction of movement) draws another; ions hop one by one, which adds a variance `hop`·|Δgap| to each movement.
 - Endurance shrinks g_min … g_r about its middle by `effects.window`.
@@ -34,7 +34,7 @@ from labctl.models import filament_kernel as kernel
 from labctl.models.cells import CellArray
 from labctl.models.counter_rng import device_normals
 from labctl.models.device import Cells, FloatArray
-from labctl.models.effects import NEVER_FORMING, Defects, Effects, check
+from labctl.models.effects import Defects, Effects, check
 from labctl.quantity import Q
 
 _NM = Q("", 0.0, 5.0, "gap in nm")
@@ -45,33 +45,32 @@ _SIGMA = Q("", 0.0, 5.0, "standard deviation")
 class FilamentParams:
     """Numbers of one technology. Lengths in nm, energies in eV, all else in SI units."""
 
-    i_0: A[float, Q("A", 1e-12, 1.0, "current prefactor of a closed gap")] = 1.048e-4
-    g_0: A[float, Q("", 0.01, 5.0, "decay length of the current, nm")] = 0.4512
-    v_0: A[float, Q("V", 0.01, 5.0, "voltage scale of the sinh")] = 0.3303
-    e_set: A[float, Q("eV", 0.1, 5.0, "barrier of closing the gap")] = 1.704
-    e_reset: A[float, Q("eV", 0.1, 5.0, "barrier of opening the gap")] = 1.302
-    rate: A[float, Q("nm/s", 1.0, 1e18, "attempt velocity ν")] = 1.607e10
-    gamma_set: A[float, Q("", 0.0, 1000.0, "field enhancement of SET")] = 13.95
-    gap_set: A[float, _NM] = 2.705
-    gamma_reset: A[float, Q("", 0.0, 1000.0, "field enhancement of RESET")] = 23.68
-    gap_reset: A[float, _NM] = 1.498
-    gap_min: A[float, _NM] = 0.1851
-    r_th: A[float, Q("K/W", 0.0, 1e8, "thermal resistance of the filament")] = 1.5e6
-    n: A[float, Q("", 1.0, 3.0, "slope factor of the transistor")] = 1.1
-    v_t0: A[float, Q("V", -1.0, 3.0, "threshold of the transistor")] = 1.084
-    i_spec: A[float, Q("A", 1e-12, 1.0, "specific current of the transistor at 300 K")] = 1.106e-6
-    d2d_hrs: A[float, _SIGMA] = 0.4
-    c2c_hrs: A[float, _SIGMA] = 0.34
+    i_0: A[float, Q("A", 1e-12, 1.0, "current prefactor of a closed gap")] = 4.598e-4
+    g_0: A[float, Q("", 0.01, 5.0, "decay length of the current, nm")] = 0.3961
+    v_0: A[float, Q("V", 0.01, 5.0, "voltage scale of the sinh")] = 0.3484
+    e_set: A[float, Q("eV", 0.1, 5.0, "barrier of closing the gap")] = 1.736
+    e_reset: A[float, Q("eV", 0.1, 5.0, "barrier of opening the gap")] = 1.322
+    rate: A[float, Q("nm/s", 1.0, 1e18, "attempt velocity ν")] = 1.472e11
+    gamma_set: A[float, Q("", 0.0, 1000.0, "field enhancement of SET")] = 11.67
+    gap_set: A[float, _NM] = 4.343
+    gamma_reset: A[float, Q("", 0.0, 1000.0, "field enhancement of RESET")] = 24.24
+    gap_reset: A[float, _NM] = 1.996
+    gap_min: A[float, _NM] = 0.7133
+    r_th: A[float, Q("K/W", 0.0, 1e8, "thermal resistance of the filament")] = 1.230e6
+    n: A[float, Q("", 1.0, 3.0, "slope factor of the transistor")] = 1.114
+    v_t0: A[float, Q("V", -1.0, 3.0, "threshold of the transistor")] = 0.8474
+    i_spec: A[float, Q("A", 1e-12, 1.0, "specific current of the transistor at 300 K")] = 9.923e-7
+    d2d_hrs: A[float, _SIGMA] = 0.46
+    c2c_hrs: A[float, _SIGMA] = 0.38
     d2d_lrs: A[float, _SIGMA] = 0.045
     c2c_lrs: A[float, _SIGMA] = 0.04
-    d2d_rate: A[float, _SIGMA] = 0.5
-    c2c_rate: A[float, _SIGMA] = 0.5
+    d2d_rate: A[float, _SIGMA] = 0.35
+    c2c_rate: A[float, _SIGMA] = 0.35
     hop: A[float, Q("", 0.0, 1.0, "variance of the gap a movement, nm")] = 0.001
-    form_tau: A[float, Q("s", 0.0, 1e60, "time to breakdown at 0 V")] = 1e15
+    form_tau: A[float, Q("s", 0.0, 1e60, "time to breakdown at 0 V")] = 2e13
     form_v: A[float, Q("V", 0.001, 5.0, "voltage that speeds breakdown up e times")] = 0.08
-    form_shape: A[float, Q("", 0.05, 20.0, "Weibull slope of the damage at breakdown")] = 0.45
-    form_gap: A[float, Q("", 0.0, 1e3, "median relative excess resistance after breakdown")] = 0.55
-    form_spread: A[float, _SIGMA] = 0.88
+    form_shape: A[float, Q("", 0.05, 20.0, "Weibull slope of the damage at breakdown")] = 0.46
+    form_gap: A[float, _NM] = 2.0
     v_pristine: A[float, Q("V", 0.01, 100.0, "voltage scale of a pristine cell")] = 1.0
     i_pristine: A[float, Q("A", 1e-18, 1e-3, "current scale of a pristine cell")] = 1e-9
     r_short: A[float, Q("ohm", 1e-3, 1e6, "resistance of a shorted cell")] = 500.0
@@ -85,7 +84,7 @@ class FilamentParams:
 
     def ideal(self) -> "FilamentParams":
         """The same technology without spread: all devices and cycles alike."""
-        spreads = (item.name for item in fields(self) if "2" in item.name or item.name in ("hop", "form_spread"))
+        spreads = (item.name for item in fields(self) if "2" in item.name or item.name == "hop")
         return replace(self, **dict.fromkeys(spreads, 0.0))
 
 
@@ -117,15 +116,11 @@ class FilamentArray(CellArray):
             effects=effects or Effects(), defects=defects or Defects(), threads=threads,
         )  # fmt: skip
         if formed:
-            self._form()
+            pulse = np.array([3.15, 0.0, 2.0])  # V on BL, SL, WL: the median of what forms a recorded array
+            kernel.form_all(self._x, self._n, self._d, self._m, self._clock, self._codes, self._seed, pulse, 40e-6)
 
     def _draw(self) -> None:
         device_normals(self._seed, self._d, 100)
-
-    def _form(self) -> None:
-        for cell in np.flatnonzero(self._codes != NEVER_FORMING).tolist():
-            self._x[kernel.X_GAP, cell] = kernel.formed_gap(cell, self._m, self._seed)
-            self._n[kernel.N_FORMED, cell] = 1
 
     @property
     def gap(self) -> FloatArray:

@@ -12,47 +12,44 @@ from numba import njit
 from numpy.typing import NDArray
 
 from labctl.models.counter_rng import normal, normal_pair, uniform
-from labctl.models.effects import HEALTHY, OPEN, SHORTED, drift, rtn, white_noise, window
+from labctl.models.effects import HEALTHY, NEVER_FORMING, OPEN, SHORTED, drift, rtn, white_noise, window
 from labctl.models.transistor import BOLTZMANN, charge, pinch_off, specific_current
 
 (
     P_I0, P_G0, P_V0, P_E_SET, P_E_RESET, P_RATE, P_GAMMA_SET, P_GAP_SET, P_GAMMA_RESET, P_GAP_RESET, P_GAP_MIN, P_R_TH,
     P_N, P_V_T0, P_I_SPEC, P_D2D_HRS, P_C2C_HRS, P_D2D_LRS, P_C2C_LRS, P_D2D_RATE, P_C2C_RATE, P_HOP, P_FORM_TAU,
-    P_FORM_V, P_FORM_SHAPE, P_FORM_GAP, P_FORM_SPREAD, P_V_PRISTINE, P_I_PRISTINE, P_R_SHORT,
-) = range(30)  # fmt: skip
-NUMBERS = 30
+    P_FORM_V, P_FORM_SHAPE, P_FORM_GAP, P_V_PRISTINE, P_I_PRISTINE, P_R_SHORT,
+) = range(29)  # fmt: skip
+NUMBERS = 29
 """Length of `FilamentParams.vector`."""
 
 X_GAP, X_DOSE, X_TIME, X_RETENTION, X_OWN, X_MOVED, X_WEAR = range(7)
 N_EVENTS, N_TURNS, N_DIRECTION, N_READS, N_FORMED = range(5)
 D_HRS, D_LRS, D_RATE = range(3)
 
-STEP = 0.06
+STEP = 0.1
 """Largest step of the gap, nm."""
+BEND = 0.3
+"""Largest change of slope of ln(rate) from step to step, times the step."""
+FINE, COARSE = 1e-9, 3e-4
+"""Tolerances of the circuit, V."""
 EVENT = 0.02
 """Movement of the gap (nm) that counts as programming: relaxation starts anew, a turn draws a new cycle."""
 
-_S_CYCLE, _S_FORM, _S_FORM_GAP, _S_HOP = 0, 10, 11, 12
+_S_CYCLE, _S_FORM, _S_FORM_TIME, _S_HOP = 0, 10, 11, 12
 _CAP = 3.0  # nm; no filament opens further
 
 
 @njit(cache=True)
 def circuit(
-    v_bl: float,
-    q_sl: float,
-    v_p: float,
-    u_t: float,
-    i_spec: float,
-    v0: float,
-    i_a: float,
-    lo: float,
-    hi: float,
-    u: float,
-) -> tuple[float, float]:
+    v_bl: float, q_sl: float, v_p: float, u_t: float, i_spec: float, v0: float, i_a: float, lo: float, hi: float,
+    u: float, tolerance: float,
+) -> tuple[float, float]:  # fmt: skip
     """Potential u (V) between memristor and transistor, and the current (A) from BL to SL.
 
     Solves V_BL − u = v0·asinh(I_EKV(u)/i_a), of which both sides are monotonic in u: Newton from `u`, replaced by a
-    bisection of (lo, hi) whenever it would leave the bracket. `q_sl` is √F of the SL terminal.
+    bisection of (lo, hi) whenever it would leave the bracket. `q_sl` is √F of the SL terminal. Ends after a step smaller
+    than `tolerance`; convergence is quadratic: FINE is exact to rounding, COARSE leaves less than 1 µV.
     """
     i = 0.0
     for _ in range(100):
@@ -75,7 +72,7 @@ def circuit(
             new = 0.5 * (lo + hi)
         moved = new - u
         u = new
-        if abs(moved) < 1e-8:
+        if abs(moved) < tolerance:
             i += slope * moved
             break
     return u, i
@@ -116,7 +113,7 @@ def grow(
     q_sl = charge(v_p, v_sl, u_t)
     lo, hi = min(v_bl, v_sl) - 1e-3, max(v_bl, v_sl) + 1e-3
     i0, g0, v0 = p[P_I0], p[P_G0], p[P_V0]
-    u, i = circuit(v_bl, q_sl, v_p, u_t, i_spec, v0, i0 * exp(-gap / g0), lo, hi, 0.5 * (v_bl + v_sl))
+    u, i = circuit(v_bl, q_sl, v_p, u_t, i_spec, v0, i0 * exp(-gap / g0), lo, hi, 0.5 * (v_bl + v_sl), FINE)
     if width == 0.0:
         return gap, i, 0
     f = gap_rate(gap, v_bl - u, i, speed, gap_reset, kelvin, p)
@@ -124,7 +121,8 @@ def grow(
         return gap + f * width, i, 0
     sign = 1.0 if f > 0.0 else -1.0
     limit = max(_CAP, gap) if f > 0.0 else min(gap_min, gap)
-    h, t, steps = step, 0.0, 0
+    h, t, steps = 0.25 * step, 0.0, 0
+    k, du, before = 0.0, 0.0, 0.0  # slopes of ln(rate) and of u along the gap, from a step before of this length
     while True:
         left = width - t
         if abs(f) * left < 1e-6:  # too little for a step
@@ -136,7 +134,8 @@ def grow(
             if sign * (target - gap) < 1e-9:
                 break
         d = abs(target - gap)
-        u1, i1 = circuit(v_bl, q_sl, v_p, u_t, i_spec, v0, i0 * exp(-target / g0), lo, hi, u)
+        u1 = min(max(u + du * d, lo), hi)
+        u1, i1 = circuit(v_bl, q_sl, v_p, u_t, i_spec, v0, i0 * exp(-target / g0), lo, hi, u1, COARSE)
         f1 = gap_rate(target, v_bl - u1, i1, speed, gap_reset, kelvin, p)
         steps += 1
         if f1 * sign <= 0.0:  # an equilibrium inside the step
@@ -145,20 +144,23 @@ def grow(
                 break
             continue
         r = log(f1 / f)
-        if abs(r) > 1.0 and h > 1e-4:
+        k1 = r / d
+        bend = abs(k1 - k) * d
+        if (bend > BEND or abs(r) > 3.0) and t > 0.0 and h > 1e-4:
             h = 0.5 * d
             continue
-        taken = d / abs(f) if abs(r) < 1e-9 else d * (1.0 / abs(f) - 1.0 / abs(f1)) / r
+        taken = d / abs(f) if abs(r) < 1e-9 else (1.0 / abs(f) - 1.0 / abs(f1)) / k1
+        curved = 1.0 + (k1 - k) * d * d / (6.0 * (before + d)) if before > 0.0 else 1.0  # ln(rate) to second order
+        taken *= curved
         if taken >= left:
-            k = r / d
-            z = k * abs(f) * left
-            gap += sign * (abs(f) * left if abs(z) < 1e-9 else -log1p(-z) / k)
-            u, i = circuit(v_bl, q_sl, v_p, u_t, i_spec, v0, i0 * exp(-gap / g0), lo, hi, u)
-            return gap, i, steps
+            z = k1 * abs(f) * left / curved
+            gap += sign * (abs(f) * left / curved if abs(z) < 1e-9 else -log1p(-z) / k1)
+            break
+        du, k, before = (u1 - u) / d, k1, d
         t, gap, f, u, i = t + taken, target, f1, u1, i1
-        if abs(r) < 0.5:
+        if bend < 0.35 * BEND:
             h = min(step, 2.0 * h)
-    u, i = circuit(v_bl, q_sl, v_p, u_t, i_spec, v0, i0 * exp(-gap / g0), lo, hi, u)
+    u, i = circuit(v_bl, q_sl, v_p, u_t, i_spec, v0, i0 * exp(-gap / g0), lo, hi, u, FINE)
     return gap, i, steps
 
 
@@ -172,7 +174,7 @@ def static_current(
     lo, hi = min(v_bl, v_sl) - 1e-3, max(v_bl, v_sl) + 1e-3
     q_sl = charge(v_p, v_sl, u_t)
     i_spec = specific_current(p[P_I_SPEC], kelvin)
-    u, i = circuit(v_bl, q_sl, v_p, u_t, i_spec, v0, i_a, lo, hi, 0.5 * (v_bl + v_sl))
+    u, i = circuit(v_bl, q_sl, v_p, u_t, i_spec, v0, i_a, lo, hi, 0.5 * (v_bl + v_sl), FINE)
     return i, v_bl - u
 
 
@@ -230,16 +232,34 @@ def _form(
         return 0.0, i
     left = width - (needed - x[X_DOSE, cell]) / speed
     x[X_DOSE, cell] = needed
-    x[X_GAP, cell] = formed_gap(cell, p, seed)
+    x[X_GAP, cell] = p[P_FORM_GAP]
     n[N_FORMED, cell] = 1
     return max(left, 1e-12), i
 
 
-@njit(cache=True)
-def formed_gap(cell: int, p: NDArray[np.float64], seed: np.uint64) -> float:
-    """Gap (nm) that the overshoot of the breakdown leaves."""
-    excess = p[P_FORM_GAP] * exp(p[P_FORM_SPREAD] * normal(seed, cell, 0, _S_FORM_GAP))
-    return float(p[P_GAP_MIN] + p[P_G0] * log1p(excess))
+@njit(cache=True, nogil=True)
+def form_all(
+    x: NDArray[np.float64],
+    n: NDArray[np.int64],
+    d: NDArray[np.float32],
+    m: NDArray[np.float64],
+    clock: NDArray[np.float64],
+    codes: NDArray[np.int64],
+    seed: np.uint64,
+    volts: NDArray[np.float64],
+    width: float,
+) -> None:
+    """Form every cell that can: breakdown somewhere in a pulse of `width` (s) at volts (BL, SL, WL), then its rest."""
+    p, e = m[:NUMBERS], m[NUMBERS:]
+    for cell in range(codes.size):
+        if codes[cell] == NEVER_FORMING:
+            continue
+        left = width * uniform(seed, cell, 0, _S_FORM_TIME)
+        speed, low, high = _limits(cell, 0, 0.0, d, p, e, seed)
+        gap = p[P_FORM_GAP]
+        x[X_GAP, cell] = grow(gap, volts[0], volts[1], volts[2], left, speed, low, high, clock[2], STEP, p)[0]
+        n[N_FORMED, cell] = 1
+        n[N_DIRECTION, cell] = -1
 
 
 @njit(cache=True, nogil=True)
