@@ -165,25 +165,30 @@ class ScpiQuestions:
 
     def ask(self, request: bytes, others: Mapping[str, Hashable]) -> Question:
         text = request.decode("ascii", "replace").strip()
-        parts = _units(text)
-        queries = [header for header, _ in parts if header.endswith("?")]
+        queries = [unit for unit in _units(text) if unit[0].endswith("?")]
         if not queries:
             return Question("setting", text, text)
-        if all(query.startswith(("*", ":SYST")) for query in queries):
-            return Question("fact", text, text)
-        own = (text, self._state)
+        if all(header.startswith(("*", ":SYST")) for header, _ in queries):
+            return Question("fact", tuple(queries), text)
+        # what the same line sets counts already
+        key: Hashable = (tuple(queries), frozenset(self._after(text).items()))
         # what the instrument sees counts for its data; its settings it can tell at any time
-        data = any(word in query for query in queries for word in ("DATA", "WAV", "CURV", "MEAS"))
-        full = (own, tuple(others.get(name) for name in self._sees))
-        return Question("reading", full, text, also=None if data else own)
+        if any(word in header for header, _ in queries for word in ("DATA", "WAV", "CURV", "MEAS")):
+            key = (key, tuple(others.get(name) for name in self._sees))
+        return Question("reading", key, text)
 
     def done(self, request: bytes, reply: bytes) -> None:
-        for header, argument in _units(request.decode("ascii", "replace").strip()):
-            if header == "*RST":
-                self._settings.clear()
-            elif not header.endswith("?") and not header.startswith("*"):
-                self._settings[header] = argument
+        self._settings = self._after(request.decode("ascii", "replace").strip())
         self._state = frozenset(self._settings.items())
+
+    def _after(self, text: str) -> dict[str, str]:
+        settings = dict(self._settings)
+        for header, argument in _units(text):
+            if header == "*RST":
+                settings.clear()
+            elif not header.endswith("?") and not header.startswith("*"):
+                settings[header] = argument
+        return settings
 
     def fit(self, reply: bytes, request: bytes) -> bytes:
         return reply

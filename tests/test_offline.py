@@ -231,3 +231,30 @@ def test_a_waveform_belongs_to_what_the_scope_saw() -> None:
         asking(offline)(":WAV:DATA?")
     with pytest.raises(NotRecorded, match="no instrument 'meter'"):
         offline.take("meter", b"")
+
+
+def test_a_line_of_settings_and_a_query_is_one_question() -> None:
+    """As the driver asks for a preamble: the settings of the line count before its query, whoever came first."""
+    line = ":WAV:SOUR CHAN1;FORM BYTE;:WAV:PRE?"
+    tape = scope_tape((":CHAN1:SCAL 0.1", ""), (line, "A"), (":CHAN1:SCAL 0.2", ""), (line, "B"))
+    ask = asking(Recorded(tape, {"scope": ScpiQuestions}, "x.h5"))
+    ask(":CHAN1:SCAL 0.2")
+    assert ask(line) == "B"
+    ask(":CHAN1:SCAL 0.1")
+    assert ask(line) == "A"
+
+
+def test_the_simulated_bench_with_its_oscilloscope(tmp_path: Path) -> None:
+    """The traces of a recording come back with the points they belong to, in another order and left out alike."""
+    shape = {"duration": 2e-3, "settle": 1e-4, "v_thr": [1.2]}
+    with open_bench("sim", seed=2) as bench:
+        first = labctl.run("lif_fi_curve", bench, out=tmp_path / "a.h5", i_syn=[5e-5, 2e-4], trace=True, **shape)  # type: ignore[arg-type]
+    assert not np.array_equal(first.trace("mem", 0).codes, first.trace("mem", 1).codes)
+    with open_bench(str(first.path)) as bench:
+        back = labctl.run("lif_fi_curve", bench, out=tmp_path / "b.h5", i_syn=[2e-4, 5e-5], trace=True, **shape)  # type: ignore[arg-type]
+    assert back.table()["rate"].tolist() == first.table()["rate"].tolist()[::-1]
+    for k in range(2):
+        np.testing.assert_array_equal(back.trace("mem", k).values, first.trace("mem", 1 - k).values)
+    with open_bench(str(first.path)) as bench:
+        without = labctl.run("lif_fi_curve", bench, out=tmp_path / "c.h5", i_syn=[2e-4], **shape)  # type: ignore[arg-type]
+    assert without.table()["rate"][0] == first.table()["rate"][1]

@@ -138,7 +138,7 @@ class BoardQuestions:
         return Frame(frame.type | REPLY, frame.sequence, done.encode(), frame.version).encode()
 
     def _program(self) -> Hashable:
-        return (self._state, bytes(self._code))
+        return (self._state, self._steps())
 
     def _loose_program(self) -> Hashable:
         return (
@@ -146,6 +146,12 @@ class BoardQuestions:
             self._converters([item.channel for item in self._listing if isinstance(item, Dac)]),
             bytes(self._code),
         )
+
+    def _steps(self) -> Hashable:
+        """The program, without its trigger pulses, which only the oscilloscope sees."""
+        if any(isinstance(item, Branch | Loop) for item in self._listing):
+            return bytes(self._code)  # targets are bytes
+        return tuple(item for item in self._listing if not isinstance(item, Trigger))
 
     def _converters(self, without: Sequence[int]) -> Hashable:
         return frozenset((k, code) for k, code in self._outputs.items() if isinstance(k, int) and k not in without)
