@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labctl.wire import scpi
@@ -47,6 +47,7 @@ def test_what_is_no_number(text: str, code: int) -> None:
     assert caught.value.number == code
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_numbers_survive_exactly(value: float) -> None:
     assert scpi.number(repr(value)) == value
@@ -69,6 +70,7 @@ def test_booleans_and_choices() -> None:
     assert caught.value.number == -224
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["CHANnel<n>", "SCALe", "OPERegister", "DISPlay", "TIMebase"]), st.data())
 def test_headers_are_short_or_long_in_any_case_and_nothing_between(pattern: str, data: st.DataObject) -> None:
     word = Mnemonic(pattern)
@@ -109,6 +111,7 @@ def test_what_is_no_message(text: str, code: int) -> None:
     assert error_of(text) == code
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(max_codepoint=127, exclude_characters="\n"), max_size=80))
 def test_any_text_gives_units_or_a_scpi_error(text: str) -> None:
     with contextlib.suppress(ScpiError):
@@ -116,6 +119,7 @@ def test_any_text_gives_units_or_a_scpi_error(text: str) -> None:
             assert all(unit.header)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(alphabet="ABC:?; 1.*,", min_size=1, max_size=12), max_size=5), st.data())
 def test_messages_survive_every_way_of_splitting(messages: list[str], data: st.DataObject) -> None:
     stream = "".join(message + "\n" for message in messages).encode("ascii") + b"REST"

@@ -103,7 +103,7 @@ def test_beyond_the_screen_is_clipped_and_known_to_be() -> None:
 
 
 @pytest.mark.parametrize("slope", ["rising", "falling", "either"])
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(phase=st.floats(0, 6.28), level=st.floats(-0.8, 0.8))
 def test_the_trigger_sits_on_the_edge_within_a_sample(slope: str, phase: float, level: float) -> None:
     frequency = 12_345.6

@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.scope.dialects import KEYSIGHT_INFINIIVISION
@@ -225,6 +225,7 @@ def test_garbage_instead_of_a_waveform(preamble: str, block: bytes, words: str) 
         scope.fetch(1)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60), st.integers(0, 3))
 def test_any_garbage_gives_one_line_or_a_plain_answer(garbage: bytes, call: int) -> None:
     class Babble:

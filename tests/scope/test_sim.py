@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.scope.digitiser import Digitiser
@@ -68,6 +68,7 @@ def test_a_compound_message_is_answered_in_one_line(client: Client) -> None:
     )
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 40), max_size=8))
 def test_messages_may_come_in_any_pieces(cuts: list[int]) -> None:
     stream = b":TIM:RANG 2E-3;:TIM:RANG?\n*IDN?\n:SYST:ERR?\n"
@@ -278,6 +279,7 @@ def test_averages_grow_while_time_passes(client: Client) -> None:
     assert client.scope.receive(b"").splitlines() == [b"+4"] * 4
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_leave_the_scope_usable(junk: bytes) -> None:
     client = Client()
