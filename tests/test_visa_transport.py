@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -61,7 +60,7 @@ def address(request: pytest.FixtureRequest) -> Iterator[str]:
 def link(address: str) -> Iterator[ScpiLink]:
     transport = open_transport(address)
     assert isinstance(transport, VisaTransport)
-    yield ScpiLink(transport, "scope", timeout=0.4)
+    yield ScpiLink(transport, "scope", timeout=20.0)
     transport.close()
     transport.close()
 
@@ -75,7 +74,7 @@ def test_text_and_blocks(link: ScpiLink) -> None:
 def test_silence_is_a_timeout_and_the_next_answer_is_the_right_one(link: ScpiLink) -> None:
     for i in range(3):
         with pytest.raises(LinkTimeout):
-            link.query("SILENCE?")
+            link.query("SILENCE?", 0.3)
         assert link.query(f"NUM? {i}") == str(i)
 
 
@@ -83,7 +82,7 @@ def test_a_block_of_another_length_than_it_says_is_noticed(link: ScpiLink) -> No
     with pytest.raises(LinkError, match="not with a block"):
         link.query_block("NUM? 123")
     with pytest.raises(LinkError, match=r"no answer within|ends early"):
-        link.query_block("NUM? #3100abc")
+        link.query_block("NUM? #3100abc", 0.3)
     with pytest.raises(LinkError, match="are bytes missing"):
         link.query_block("NUM? #12abcdef")
     assert link.query("NUM? 5") == "5"
@@ -147,9 +146,9 @@ def test_a_late_answer_is_never_taken_for_another() -> None:
 
     with Scripted(answers_late) as server:
         transport = VisaTransport(server.address)
-        link = ScpiLink(transport, "scope", timeout=0.3)
+        link = ScpiLink(transport, "scope", timeout=20.0)
         with pytest.raises(LinkTimeout):
-            link.query("NUM? 1")
+            link.query("NUM? 1", 0.3)
         assert [link.query(f"NUM? {i}") for i in (2, 3)] == ["2", "3"]
         transport.close()
 
@@ -166,9 +165,9 @@ def test_an_answer_late_by_half_a_block_is_thrown_away() -> None:
 
     with Scripted(stops_in_the_middle) as server:
         transport = VisaTransport(server.address)
-        link = ScpiLink(transport, "scope", timeout=0.5)
+        link = ScpiLink(transport, "scope", timeout=20.0)
         with pytest.raises(LinkTimeout):
-            link.query_block("BLOCK?")
+            link.query_block("BLOCK?", 0.5)
         assert link.query("NUM? 2") == "2"
         transport.close()
 
@@ -185,14 +184,13 @@ def resets(connection: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("manner", [closes, resets])
-def test_a_peer_that_dies_is_a_link_error_soon_and_the_link_recovers(manner: Callable[[socket.socket], None]) -> None:
+def test_a_peer_that_dies_is_a_link_error_and_the_link_recovers(manner: Callable[[socket.socket], None]) -> None:
     with Scripted(manner, answer_nonces) as server:
         transport = VisaTransport(server.address)
         link = ScpiLink(transport, "scope", timeout=20.0)
-        started = time.monotonic()
-        with pytest.raises(LinkError, match="TCPIP::127"):
+        with pytest.raises(LinkError, match="TCPIP::127") as caught:
             link.query("NUM? 1")
-        assert time.monotonic() - started < 15  # not the timeout: the closed socket is noticed
+        assert not isinstance(caught.value, LinkTimeout)  # the closed socket is noticed, not waited for
         assert link.query("NUM? 2") == "2"  # over a new connection
         transport.close()
 
@@ -218,7 +216,7 @@ def test_malformed_addresses(address: str) -> None:
 def test_a_serial_port() -> None:
     with serve(Echo(), "pty") as server:
         transport = VisaTransport(f"ASRL{server.address.removeprefix('serial:')}::INSTR")
-        link = ScpiLink(transport, "scope", timeout=2.0)
+        link = ScpiLink(transport, "scope", timeout=20.0)
         assert [link.query(f"NUM? {i}") for i in range(3)] == ["0", "1", "2"]
         assert link.query_block(f"NUM? {block(DATA[32:127] * 60, 6).decode()}") == DATA[32:127] * 60
         transport.close()

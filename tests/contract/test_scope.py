@@ -124,10 +124,9 @@ class ScopeContract:
         assert done(scope.link.query(query))
 
     def test_after_a_timeout_the_next_answer_is_the_right_one(self, scope: Scope) -> None:
-        scope.link.timeout = 0.3
         for n in range(3):
             with pytest.raises(LinkTimeout):
-                scope.link.query(":THIS:IS:NO:QUERY?")
+                scope.link.query(":THIS:IS:NO:QUERY?", 0.3)
             assert scope.link.query(f"*ESE {n};*ESE?").lstrip("+") == str(n)
         with pytest.raises(LabctlError):
             scope.check()
