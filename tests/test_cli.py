@@ -199,3 +199,38 @@ def test_ctrl_c_aborts_safely_and_keeps_the_rows(tmp_path: Path) -> None:
 def test_the_files_are_hdf5(recorded: Path) -> None:
     with h5py.File(recorded) as file:
         assert file.attrs["NX_class"] in ("NXroot", b"NXroot")
+
+
+def test_sim_serves_the_bench_to_another_program(tmp_path: Path) -> None:
+    """`labctl sim` in one process, `labctl run` in another, over TCP; Ctrl-C ends it."""
+    import signal
+
+    scope = "keysight-infiniivision:tcp://127.0.0.1:0"
+    command = [
+        sys.executable,
+        "-m",
+        "protocols.cli",
+        "sim",
+        "--board",
+        "tcp://127.0.0.1:0",
+        "--scope",
+        scope,
+        "--seed",
+        "6",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        found = dict(server.stdout.readline().strip().split(": ", 1) for _ in range(2))
+        host, port = found["scope"].removeprefix("tcp://").split(":")
+        bench = station_file(tmp_path, board=found["board"], scope=f"TCPIP::{host}::{port}::SOCKET")
+        path = tmp_path / "served.h5"
+        run = ["run", "lif_fi_curve", *FAST, "--trace", "yes", "--bench", str(bench), "--out", str(path)]
+        served = subprocess.run(
+            [sys.executable, "-m", "protocols.cli", *run], capture_output=True, text=True, check=False
+        )
+        server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=20) == 0
+    assert served.returncode == 0, served.stderr
+    with labctl.open_bench("sim", seed=6) as inside:
+        own = labctl.run("lif_fi_curve", inside, i_syn=[100e-6], v_thr=[1.2], duration=5e-3, out=tmp_path / "own.h5")
+    assert labctl.load(path).table()["isi"].tolist() == own.table()["isi"].tolist()
