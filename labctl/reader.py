@@ -218,6 +218,10 @@ class Run:
                         damaged = True
                     if damaged:
                         found.append(f"trace {name} {index} is damaged")
+        try:
+            self.transactions()
+        except (StorageError, OSError) as error:
+            found.append(str(error))
         return found
 
     def to_xarray(self, name: str | None = None) -> "xarray.Dataset":

@@ -23,17 +23,14 @@ from numpy.typing import NDArray
 
 from labctl.disk import DiskFile, sync_folder
 from labctl.errors import StorageError, UsageError
-from labctl.journal_entries import EventEntry, Remains, TransactionEntry
+from labctl.journal_entries import EventEntry, Remains
 from labctl.journal_reader import remains
 from labctl.protocol import Rows, Table, Trace
-from labctl.schema import DTYPES, arrays, column_array, to_json
-from labctl.store_traces import GZIP, TraceWriter
+from labctl.schema import DTYPES, arrays, column_array
+from labctl.store_frame import RESERVED as RESERVED
+from labctl.store_frame import TEXT, write_frame, write_identities, write_journal
+from labctl.store_traces import TraceWriter
 
-FORMAT = "labctl run"
-FORMAT_VERSION = 1
-RESERVED = ("header", "schema", "summary", "parameters", "traces", "journal", "title", "start_time", "end_time",
-            "duration", "program_name", "user", "notes", "bench", "experiment_identifier")  # fmt: skip
-TEXT = h5py.string_dtype("utf-8")
 CHUNK = 2048  # rows: small tables stay small files, 10^8 rows still open at once
 BLOCK = 16384  # rows gathered before they are written
 EVERY = 1.0  # s of the run, at least, between two copies that others can see
@@ -85,7 +82,7 @@ class Store:
             raise
 
     def _describe(self, header: dict[str, Any], tables: Sequence[Table]) -> None:
-        self._entry = _frame(self.file, self.path.name, header, tables)
+        self._entry = write_frame(self.file, self.path.name, header, tables)
         self._tables = [_TableWriter(self._entry, table, header) for table in tables]
         if tables:
             self._entry.attrs["default"] = tables[0].name
@@ -173,7 +170,7 @@ class Store:
             journal = Remains(self._header.get("created", ""))
         elif not isinstance(journal, Remains):
             journal = remains(journal)
-        _write_journal(entry, journal.transactions, journal.events + self._extra)
+        write_journal(entry, journal.transactions, journal.events + self._extra)
         self._traces.finish(journal.sums)
         entry["duration"] = journal.last_t
         entry["duration"].attrs["units"] = "s"
@@ -183,7 +180,7 @@ class Store:
             entry["start_time"] = begin.isoformat()
             entry["end_time"] = (begin + timedelta(seconds=journal.last_t)).isoformat()
         identities = next((event.data for event in journal.events if event.name == "identities"), {})
-        _identities(entry, identities)
+        write_identities(entry, identities)
 
     @contextlib.contextmanager
     def _storing(self, what: str) -> Iterator[None]:
@@ -301,98 +298,3 @@ def _axis_and_signal(table: Table, header: dict[str, Any]) -> tuple[str, str | N
     others = [name for name in numbers if name != axis]
     measured = [name for name in others if name not in header.get("params", {})]
     return axis, next(iter(measured + others), "elapsed" if axis != "elapsed" else None)
-
-
-def _frame(file: Any, name: str, header: dict[str, Any], tables: Sequence[Table]) -> Any:
-    """Everything that is known before the first row."""
-    created = header.get("created", "")
-    file.attrs.update({
-        "NX_class": "NXroot", "default": "entry", "file_name": name, "creator": "labctl",
-        "HDF5_Version": h5py.version.hdf5_version, "h5py_version": h5py.version.version,
-        "format": FORMAT, "format_version": FORMAT_VERSION, "status": "running",
-    })  # fmt: skip
-    if created:
-        file.attrs["file_time"] = created
-    entry = file.create_group("entry")
-    entry.attrs["NX_class"] = "NXentry"
-    entry["title"] = _text(header.get("comment") or header.get("protocol", ""))
-    entry["start_time"] = created
-    entry["program_name"] = "labctl"
-    entry["header"] = json.dumps(header)  # a long attribute would not fit
-    entry["schema"] = json.dumps([to_json(table) for table in tables])
-    if header.get("operator"):
-        user = entry.create_group("user")
-        user.attrs["NX_class"] = "NXuser"
-        user["name"] = _text(header["operator"])
-    if header.get("comment"):
-        notes = entry.create_group("notes")
-        notes.attrs["NX_class"] = "NXnote"
-        notes["type"] = "text/plain"
-        notes["description"] = "operator's comment"
-        notes["data"] = _text(header["comment"])
-    parameters = entry.create_group("parameters", track_order=True)
-    parameters.attrs["NX_class"] = "NXcollection"
-    for key, value in header.get("params", {}).items():
-        plain = np.asarray(value)
-        if plain.dtype.kind == "U":
-            plain = np.vectorize(_text, otypes=[object])(plain)
-        kind = {"b": np.dtype("i1"), "O": TEXT}.get(plain.dtype.kind, plain.dtype)
-        dataset = parameters.create_dataset(key, data=plain, dtype=kind)
-        if plain.dtype == bool:
-            dataset.attrs["dtype"] = "bool"
-        dataset.attrs["units"] = header.get("param_units", {}).get(key, "")
-        dataset.attrs["long_name"] = header.get("param_meanings", {}).get(key, "") or key
-        if dataset.shape:
-            dataset.make_scale(key)
-    return entry
-
-
-def _identities(entry: Any, identities: dict[str, Any]) -> None:
-    bench = entry.create_group("bench")
-    bench.attrs["NX_class"] = "NXcollection"
-    for name, identity in identities.items():
-        instrument = bench.create_group(_text(name).replace("/", "_"))
-        instrument.attrs["NX_class"] = "NXinstrument"
-        instrument["name"] = _text(str(identity))
-
-
-def _write_journal(entry: Any, transactions: list[TransactionEntry], events: list[EventEntry]) -> None:
-    """Ragged bytes as one vector and where each piece ends: opens in milliseconds, whatever their number."""
-    journal = entry.create_group("journal")
-    journal.attrs["NX_class"] = "NXcollection"
-    group = journal.create_group("transactions")
-    group.attrs["NX_class"] = "NXcollection"
-    names = list(dict.fromkeys(item.transaction.instrument for item in transactions))
-    number = {name: k for k, name in enumerate(names)}
-    requests = [item.transaction.request for item in transactions]
-    replies = [item.transaction.reply for item in transactions]
-    _vector(group, "elapsed", [item.t for item in transactions], "f8", "s")
-    _vector(group, "rows_before", [item.rows_before for item in transactions], "i8")
-    _vector(group, "instrument", [number[item.transaction.instrument] for item in transactions], "u2")
-    group.create_dataset("instruments", data=np.array(names, object), dtype=TEXT)
-    for name, pieces in (("request", requests), ("reply", replies)):
-        _vector(group, f"{name}_end", np.cumsum([len(piece) for piece in pieces], dtype=np.int64), "i8")
-        _vector(group, f"{name}_bytes", np.frombuffer(b"".join(pieces), np.uint8), "u1")
-    # one check sum a transaction: a re-execution can name the one that was changed, even where no row depends on it
-    _vector(
-        group, "crc32", [crc32(reply, crc32(request)) for request, reply in zip(requests, replies, strict=True)], "u4"
-    )
-    group = journal.create_group("events")
-    group.attrs["NX_class"] = "NXcollection"
-    _vector(group, "elapsed", [event.t for event in events], "f8", "s")
-    _vector(group, "rows_before", [event.rows_before for event in events], "i8")
-    for name, texts in (("name", [_text(e.name) for e in events]), ("data", [json.dumps(e.data) for e in events])):
-        group.create_dataset(name, data=np.array(texts, object), dtype=TEXT)
-
-
-def _text(text: str) -> str:
-    """For readers of the file; NUL and bytes that are no UTF-8 stay in the JSON of the header only."""
-    return text.replace("\0", "").encode("utf-8", "replace").decode()
-
-
-def _vector(group: Any, name: str, values: Any, dtype: str, unit: str = "") -> None:
-    array = np.asarray(values, dtype)
-    options: dict[str, Any] = {"chunks": (min(len(array), 1 << 18),), **GZIP} if len(array) else {}
-    dataset = group.create_dataset(name, data=array, **options)
-    if unit:
-        dataset.attrs["units"] = unit

@@ -165,10 +165,14 @@ class _Stack:
         self._group.attrs.update({"axes": ["row", name], "row_indices": 0, f"{name}_indices": 1})
 
     def _describe_scale(self) -> None:
-        """value = codes·scale + offset for readers that decode by themselves: CF (xarray), NeXus (silx)."""
-        self._codes.attrs.update({"scale_factor": self._first.scale, "add_offset": self._first.offset})
-        self._group["codes_scaling_factor"] = self._first.scale
-        self._group["codes_offset"] = self._first.offset
+        """For readers that decode by themselves.
+
+        CF (xarray): codes·scale_factor + add_offset. NeXus (NXdata): (codes + offset)·scaling_factor.
+        """
+        one = self._first
+        self._codes.attrs.update({"scale_factor": one.scale, "add_offset": one.offset})
+        self._group["codes_scaling_factor"] = one.scale
+        self._group["codes_offset"] = one.offset / one.scale if one.scale else 0.0
 
     def _widen(self, dtype: np.dtype[Any]) -> None:
         """A later trace needs more bits: rewrite what is there, value for value."""

@@ -36,6 +36,7 @@ HEADER: dict[str, Any] = {
     "param_units": {"v": "V", "cycles": "", "name": "", "fast": "", "modes": ""},
     "param_meanings": {"v": "voltages", "cycles": "how often"},
     "seed": 7,
+    "versions": {"labctl": "0.1.0", "numpy": "2.4.6"},
     "comment": "a small run",
     "tags": ["test", "small"],
     "created": "2026-03-01T12:00:00.000+01:00",

@@ -191,7 +191,7 @@ def test_every_old_version_stays_readable(kept: Path) -> None:
 
 def test_every_version_has_a_kept_file() -> None:
     from labctl.reader import READABLE
-    from labctl.store import FORMAT_VERSION
+    from labctl.store_frame import FORMAT_VERSION
 
     assert FORMAT_VERSION in READABLE
     assert {int(file.stem.rpartition("-")[2]) for file in DATA.glob("run-format-*.h5")} == set(READABLE)

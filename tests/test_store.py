@@ -47,6 +47,16 @@ def test_a_nexus_viewer_finds_its_way_to_a_plot(path: Path) -> None:
         assert entry["bench/scope/name"].asstr()[()] == "SCOPE,1,2"
 
 
+def test_provenance_can_be_browsed(path: Path) -> None:
+    """What the header's JSON says, as fields that any viewer shows; parameters have their own group."""
+    with h5py.File(path) as file:
+        group = file["entry/provenance"]
+        assert group["seed"][()] == HEADER["seed"]
+        assert group["tags"].asstr()[...].tolist() == HEADER["tags"]
+        assert group["versions/numpy"].asstr()[()] == HEADER["versions"]["numpy"]
+        assert "params" not in group
+
+
 def test_every_group_has_a_class_and_every_number_of_a_table_a_unit(path: Path) -> None:
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Group):
@@ -94,8 +104,8 @@ def test_nexus_decodes_traces(path: Path) -> None:
         data = file["entry/traces/v_mem"]
         assert list(data.attrs["axes"]) == ["row", "t"]
         assert data["codes"].shape == (len(data["row"]), len(data["t"]))
-        decoded = data["codes"][1] * data["codes_scaling_factor"][()] + data["codes_offset"][()]
-        np.testing.assert_allclose(decoded, TRACES[1].values, rtol=1e-15)
+        decoded = (data["codes"][1] + data["codes_offset"][()]) * data["codes_scaling_factor"][()]
+        np.testing.assert_allclose(decoded, TRACES[1].values, rtol=1e-14)
         filters = data["codes"]
         assert (filters.compression, filters.shuffle, filters.fletcher32) == ("gzip", True, True)
 
@@ -286,7 +296,25 @@ def test_damage_in_a_finished_file_is_found(tmp_path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file["entry/point/i"][3] += 1e-20
         file["entry/traces/i_out/codes"][0, 0] = 0.25
-    assert load(path).check() == ["table point: column i is damaged", "trace i_out 0 is damaged"]
+        file["entry/journal/transactions/reply_bytes"][3] ^= 1
+    *found, transaction = load(path).check()
+    assert found == ["table point: column i is damaged", "trace i_out 0 is damaged"]
+    assert "transaction 3 (board) is damaged" in transaction
+    with pytest.raises(StorageError, match=r"transaction 3 \(board\) is damaged"):
+        load(path).transactions()
+
+
+def test_damage_in_a_compressed_trace_is_found_by_hdf5_itself(tmp_path: Path) -> None:
+    """One byte of the file is changed, in the middle of a chunk."""
+    path = fill(Recording(tmp_path / "x.h5")).finish()
+    with h5py.File(path) as file:
+        chunk = file["entry/traces/v_mem/codes"].id.get_chunk_info(0)
+    data = bytearray(path.read_bytes())
+    data[chunk.byte_offset + chunk.size // 2] ^= 0x10
+    path.write_bytes(data)
+    assert load(path).check() == ["trace v_mem 0 is damaged"]
+    with pytest.raises(StorageError, match="trace v_mem 0 is damaged"):
+        load(path).trace("v_mem", 0)
 
 
 def test_others_can_look_while_it_is_written(tmp_path: Path) -> None:
