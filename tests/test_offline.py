@@ -258,3 +258,17 @@ def test_the_simulated_bench_with_its_oscilloscope(tmp_path: Path) -> None:
     with open_bench(str(first.path)) as bench:
         without = labctl.run("lif_fi_curve", bench, out=tmp_path / "c.h5", i_syn=[2e-4], **shape)  # type: ignore[arg-type]
     assert without.table()["rate"][0] == first.table()["rate"][1]
+
+
+@pytest.mark.parametrize("name", ["lif_shared_regulator", "lif_pulse_width", "lif_energy"])
+def test_protocols_of_every_kind_run_on_their_own_recording(name: str, tmp_path: Path) -> None:
+    """Switches between neurons, many scope settings, the supply's monitor."""
+    with open_bench("sim", seed=1) as bench:
+        first = labctl.run(name, bench, out=tmp_path / "a.h5")
+    with open_bench(str(first.path)) as bench:
+        back = labctl.run(name, bench, out=tmp_path / "b.h5", **first.params)
+        assert bench.offline is not None
+        assert (bench.offline.jumps, bench.offline.repeats, bench.offline.loose) == (0, 0, 0)
+    for table in first.tables:
+        for column, values in first.table(table).items():
+            np.testing.assert_array_equal(back.table(table)[column], values)

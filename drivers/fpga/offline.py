@@ -15,6 +15,7 @@ from drivers.fpga.messages import (
     GetRanges,
     GetStatus,
     Hello,
+    LineKind,
     Load,
     Safe,
     SelfTest,
@@ -49,6 +50,7 @@ from labctl.wire.message import Message, WireError
 
 _FACTS = (Hello.TYPE, GetRanges.TYPE, SelfTest.TYPE)
 _REST = (Source.FLOAT, Source.GROUND)
+_ARRAY = (LineKind.WL, LineKind.BL, LineKind.SL)
 _QUIET = (Dac, Connect, Commit, Delay, Set, Add, Branch, Loop, Trigger, End)
 
 
@@ -161,9 +163,12 @@ class BoardQuestions:
 
     def _lines(self) -> Hashable | None:
         """The array lines that the program uses: its own, or, where it connects none, those that are connected."""
-        named = {(i.kind, i.line) for i in self._listing if isinstance(i, Connect) and i.source not in _REST}
-        there = {place for place, source in self._outputs.items() if isinstance(place, tuple) and source not in _REST}
-        return frozenset(named or there) or None
+        named = [((i.kind, i.line), i.source) for i in self._listing if isinstance(i, Connect)]
+        there = [(place, source) for place, source in self._outputs.items() if isinstance(place, tuple)]
+        found = [
+            {place for place, source in lines if place[0] in _ARRAY and source not in _REST} for lines in (named, there)
+        ]
+        return frozenset(found[0] or found[1]) or None
 
     def _follow(self) -> None:
         """The outputs that the program leaves; where only its registers know, outputs of their own."""
@@ -181,7 +186,8 @@ class BoardQuestions:
 
     def _apply(self, changes: Iterable[tuple[Hashable, Hashable]]) -> None:
         for place, value in changes:
-            if value == (Source.GROUND if isinstance(place, tuple) else 0):
+            array = isinstance(place, tuple) and place[0] in _ARRAY
+            if value == (Source.GROUND if array else 0):  # 0: a converter at rest, a switch that is open
                 self._outputs.pop(place, None)
             else:
                 self._outputs[place] = value

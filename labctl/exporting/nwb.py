@@ -1,8 +1,9 @@
 """NWB 2 (Neurodata Without Borders) for neuron traces and spikes.
 
-Waveforms become `TimeSeries` under acquisition, with the converter's codes, conversion and offset as recorded; a table
-of spikes (one with a column `t` in s and a column `neuron`) becomes `Units`, one a neuron; every table is kept whole as
-a `DynamicTable` in the processing module "tables". Checked with pynwb's validator before the file counts as made.
+Waveforms become `TimeSeries` under acquisition, with the converter's codes, conversion and offset as recorded. A table
+of spikes (a column `t` in s, and a column `neuron` or the table's name begins with spike) becomes `Units`, one a neuron,
+with the times of that column. Every table is kept whole as a `DynamicTable` in the processing module "tables". Checked
+with pynwb's validator before the file counts as made.
 """
 
 from collections.abc import Iterator
@@ -61,9 +62,10 @@ def _content(run: "Run") -> pynwb.NWBFile:
     for name in run.tables:
         columns = run.table(name)
         tables.add(_dynamic(run, name, columns))
-        if {"t", "neuron"} <= set(columns) and run.units(name)["t"] == "s":
-            for neuron in np.unique(columns["neuron"]).tolist():
-                times = np.sort(columns["t"][columns["neuron"] == neuron])
+        if run.units(name).get("t") == "s" and ("neuron" in columns or name.startswith("spike")):
+            who = columns.get("neuron", np.zeros(len(columns["t"]), np.int64))
+            for neuron in np.unique(who).tolist():
+                times = np.sort(columns["t"][who == neuron])
                 content.add_unit(spike_times=times, id=int(neuron))
     return content
 
