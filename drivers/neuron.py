@@ -30,7 +30,7 @@ from drivers.fpga.program import (
     assemble,
 )
 from labctl.analysis.waveforms import needs_interval
-from labctl.errors import InstrumentError, LimitError, UsageError
+from labctl.errors import InstrumentError, LimitError, MeasurementError, UsageError
 from labctl.protocol import Trace
 from labctl.quantity import si
 
@@ -42,6 +42,8 @@ RISE = 0.1
 
 SHORT_RECORD, LONG_RECORD = 5_000, 1_000_000
 """Points of the shortest and the longest record that is fetched."""
+CLIPPED = 1e-3
+"""Part of the samples that may be beyond the screen: noise, not signal."""
 SAMPLES = 8
 """Points that the shortest thing to be seen must have."""
 
@@ -251,12 +253,18 @@ class NeuronPort:
         scope.arm()
 
     def seen(self) -> Sequence[Trace]:
-        """The traces of `look`, in its order; raises `InstrumentError` when the scope did not trigger."""
-        self._bench.scope.wait(self._bench.abort.check)
-        return [
-            replace(
-                self._bench.scope.fetch(self._bench.station.probe(view.node)),
-                name=view.node.rstrip("0123456789").lower(),
-            )
-            for view in self._views
-        ]
+        """The traces of `look`, in its order; raises `InstrumentError` when the scope did not trigger, and
+        `MeasurementError` when a trace leaves the screen."""
+        scope = self._bench.scope
+        scope.wait(self._bench.abort.check)
+        traces = []
+        for view in self._views:
+            trace = scope.fetch(self._bench.station.probe(view.node))
+            if (beyond := scope.clipped(trace)) > len(trace.codes) * CLIPPED:
+                low, high = (si(view.offset + sign * view.full_scale / 2, "V") for sign in (-1, 1))
+                raise MeasurementError(
+                    f"{view.node} leaves the screen of {low} … {high} in {beyond} of {len(trace.codes)} samples;"
+                    " look at a larger range"
+                )
+            traces.append(replace(trace, name=view.node.rstrip("0123456789").lower()))
+        return traces

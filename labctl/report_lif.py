@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import labctl
-from labctl.errors import StorageError
+from labctl.analysis.waveforms import smooth
+from labctl.errors import StorageError, UsageError
 from labctl.lif_targets import INCOMPATIBLE, INCONSISTENCIES, TARGETS, Target
 from labctl.quantity import si
 from labctl.reader import Run
@@ -119,6 +120,12 @@ def _late(run: Run, column: str) -> float:
     return float(np.mean(run.table()[column][-5:]))
 
 
+def _peak(run: Run) -> float:
+    """The highest level of the regulator's membrane at the end of the train, noise smoothed away."""
+    trace = run.trace("mem", 0)
+    return float(np.max(smooth(trace.values, 9)[-len(trace.codes) // 20 :]))
+
+
 def _break_even(run: Run) -> float:
     e = run.table("estimate")
     return float((e["static"][0] - e["static"][1]) / (e["spike"][1] - e["spike"][0]))
@@ -157,10 +164,10 @@ FINDINGS: dict[str, tuple[str, Callable[[Run], Finding]]] = {
     "fig6e_low": ("fig6e", lambda r: Finding(_edge(r, "v_taup", np.min))),
     "fig6e_high": ("fig6e", lambda r: Finding(_edge(r, "v_taup", np.max))),
     "fig6e_rise_1v2": ("fig6e", lambda r: Finding(_at(r, "settling", v_taup=1.2))),
-    "fig7_thr_start": ("fig7b", lambda r: Finding(_edge(r, "threshold", lambda x: x[0]), _chosen(r, "width", "v_pw"))),
-    "fig7_thr_end": ("fig7b", lambda r: Finding(_late(r, "threshold"), _chosen(r, "width", "v_pw"))),
-    "fig7_isi_start": ("fig7b", lambda r: Finding(_edge(r, "isi", lambda x: x[1]), _chosen(r, "width", "v_pw"))),
-    "fig7_isi_end": ("fig7b", lambda r: Finding(_late(r, "isi"), _chosen(r, "width", "v_pw"))),
+    "fig7_thr_start": ("fig7b", lambda r: Finding(_edge(r, "threshold", lambda x: x[0]), _chosen(r, "width", "v_ref"))),
+    "fig7_thr_end": ("fig7b", lambda r: Finding(_peak(r), _chosen(r, "width", "v_ref"))),
+    "fig7_isi_start": ("fig7b", lambda r: Finding(_edge(r, "isi", lambda x: x[1]), _chosen(r, "width", "v_ref"))),
+    "fig7_isi_end": ("fig7b", lambda r: Finding(_late(r, "isi"), _chosen(r, "width", "v_ref"))),
     "energy_static": ("energy", lambda r: Finding(_at(r, "static", "estimate", v_bcomp=2.4))),
     "energy_static_low": ("energy", lambda r: Finding(_at(r, "static", "estimate", v_bcomp=1.0), "v_bcomp 1 V")),
     "energy_reading": ("energy", lambda r: Finding(_at(r, "reading", "estimate", v_bcomp=2.4))),
@@ -194,6 +201,9 @@ def measure(
     Station "sim" brings two relatives: neurons with 10 kΩ … 1 MΩ for Fig. 3A, and with 10 % mismatch for the
     calibration. A bench of one's own is taken for all of them. Raises what the protocols raise.
     """
+    unknown = next((job for job in jobs if job not in JOBS), None)
+    if unknown:
+        raise UsageError(f"the report has no run {unknown!r}; it has {', '.join(JOBS)}")
     benches = {name: _station(station, name) for name in ("main", "rsyn", "mismatch")}
     runs: dict[str, Run] = {}
     for name in ("main", "rsyn", "mismatch"):

@@ -86,6 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     plotting.add_argument("file", type=Path)
     plotting.add_argument("-o", "--output", type=Path, help="default: the file's name with .png")
 
+    reporting = command("report", _report, "measure everything that a paper shows and write one page about it")
+    reporting.add_argument("what", choices=["lif"], help="lif: the neuron, Garg et al.")
+    reporting.add_argument("--bench", default="sim", help="built-in station or FILE.toml (default sim)")
+    reporting.add_argument("--seed", type=int, default=1, help="of the simulated chip (default 1)")
+    reporting.add_argument("--out", type=Path, default=Path("lif-report"), help="folder for page and recordings")
+    reporting.add_argument("--only", help="some of its runs, with commas: fig4a,fig4e")
+
     bench = command("bench", _bench_check, "look after the bench")
     bench.add_argument("what", choices=["check"], help="identities, firmware, calibration, limits, self-test")
     bench.add_argument("--bench", default="sim", help="built-in station or FILE.toml (default sim)")
@@ -316,6 +323,13 @@ def _plot(options: argparse.Namespace) -> None:
     from labctl.plot import plot
 
     print(plot(labctl.load(options.file), options.output or options.file.with_suffix(".png")))
+
+
+def _report(options: argparse.Namespace) -> None:
+    from labctl.report_lif import JOBS, report
+
+    jobs = options.only.split(",") if options.only else list(JOBS)
+    print(report(options.bench, options.out, seed=options.seed, jobs=jobs, tell=lambda text: print(text, flush=True)))
 
 
 def _bench_check(options: argparse.Namespace) -> int:

@@ -283,6 +283,8 @@ def check(bench: Bench, laws: Mapping[int, NeuronLaw], rate: float, i_syn: float
             wanted[k] = law.v_thr_for_rate(rate, i_syn, biases), law.i_syn_for_rate(rate, {**biases, "v_thr": usual})
         except ParameterError:
             continue  # this neuron cannot do what is asked; its law says what it can
+    if not wanted:
+        return
     bench.bias(**{name: biases[name] for name in BIASES if name != "v_thr"}, v_thr=usual)
     gate, settle = max(0.1, 100 / rate), 5 / rate
     bench.inputs(dict.fromkeys(wanted, i_syn))

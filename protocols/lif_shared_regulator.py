@@ -44,7 +44,7 @@ def plot(run: Run, figure: "Figure") -> None:
         upper.plot(table["t"][at] * 1e3, table["neuron"][at], "|", color=colour, markersize=12, label=label)
     upper.set(ylabel="neuron", title="one regulator shared by a sub-population")
     upper.yaxis.get_major_locator().set_params(integer=True)
-    upper.legend()
+    upper.legend(loc="upper right", fontsize=8)
     lower.plot(trace.t * 1e3, trace.values, linewidth=0.8)
     lower.set(xlabel="time (ms)", ylabel="MEM$_{reg}$ (V)")
     lower.grid(True, alpha=0.3)

@@ -9,7 +9,7 @@ from drivers.neuron import NeuronPort, View
 from labctl.analysis.neurons import typical
 from labctl.analysis.waveforms import crossings, pulse_widths
 from labctl.protocol import Trace, protocol
-from labctl.quantity import Q
+from labctl.quantity import Q, si
 from labctl.reader import Run
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def plot(run: Run, figure: "Figure") -> None:
             axes[row, k].plot(trace.t * 1e3, trace.values, color=colour, linewidth=0.7)
             axes[row, k].grid(True, alpha=0.3)
         axes[0, k].set_title(
-            f"{table['i_syn'][k] * 1e6:g} µA, V$_{{thr}}$ {table['v_thr'][k]:g} V: {table['rate'][k]:.4g} Hz",
+            f"{table['i_syn'][k] * 1e6:g} µA, V$_{{thr}}$ {table['v_thr'][k]:g} V\n{si(table['rate'][k], 'Hz', 4)}",
             fontsize=9,
         )
         axes[1, k].set_xlabel("time (ms)")
@@ -67,7 +67,7 @@ def lif_traces(
     port, law = NeuronPort(bench, neuron), typical()
     mem, out = f"MEM{neuron}", f"OUT{neuron}"
     with bench.powered(v_pw=v_pw, v_ref=v_ref):
-        v_dd, biases = bench.volts("VDD"), bench.station.biases
+        v_dd, v_gain, biases = bench.volts("VDD"), bench.volts("VGAIN"), bench.station.biases
         for threshold in v_thr:
             bench.bias(v_thr=threshold)
             for current in i_syn:
@@ -76,7 +76,7 @@ def lif_traces(
                 port.inject(current)
                 bench.wait(2 * expected)
                 port.look(
-                    View(mem, threshold + 1.0, (threshold + 0.6) / 2), View(out, v_dd * 1.3, v_dd / 2),
+                    View(mem, v_gain + 0.8, v_gain / 2 + 0.1), View(out, v_dd * 1.3, v_dd / 2),
                     span=span, shortest=(float(law.pulse_width(v_pw)), "an output pulse"),
                 )  # fmt: skip
                 spikes = bench.count([neuron], span * 1.01, trigger=True)
