@@ -1,7 +1,7 @@
 """NWB 2 (Neurodata Without Borders) for neuron traces and spikes.
 
 Waveforms become `TimeSeries` under acquisition, with the converter's codes, conversion and offset as recorded. A table
-of spikes (a column `t` in s, and a column `neuron` or the table's name begins with spike) becomes `Units`, one a neuron,
+of spikes (a column `t` in s, and a column `neuron` or a name that begins with spike) becomes `Units`, one a neuron,
 with the times of that column. Every table is kept whole as a `DynamicTable` in the processing module "tables". Checked
 with pynwb's validator before the file counts as made.
 """
