@@ -116,7 +116,7 @@ def _files(root: Path) -> Iterator[tuple[str, list[int]]]:
 def _look(root: Path, path: str, size: int) -> Entry:
     from labctl.journal import is_being_written
     from labctl.journal_reader import JournalReader
-    from labctl.reader import load
+    from labctl.reader import load, open_file
 
     full = root / path
     journal = Path(f"{full}.journal")
@@ -125,6 +125,13 @@ def _look(root: Path, path: str, size: int) -> Entry:
             running = is_being_written(journal)
             with JournalReader(journal) as reader:
                 return _entry(path, "running" if running else "interrupted", reader.header, None, size)
+        with open_file(full) as file:  # a finished file in one go
+            status = str(file.attrs.get("status", ""))
+            if file.attrs.get("format") == "labctl run" and status not in ("", "running"):
+                entry = file["entry"]
+                main = entry.attrs.get("default")
+                rows = len(entry[main]["elapsed"]) if main else 0
+                return _entry(path, status, json.loads(entry["header"].asstr()[()]), rows, size)
         run = load(full)
         return _entry(path, run.status, run.header, run.row_count() if run.tables else 0, size)
     except (LabctlError, OSError, KeyError, ValueError) as error:
