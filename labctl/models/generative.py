@@ -293,7 +293,7 @@ class Generative:
             self._run(kernel.pulse_blocks, len(blocks), *args, out if plain else np.empty((0, 0)))
             if wanted and not plain:  # read what the effects make of the new state
                 self._currents(one_u, one_sat, SAMPLED, blocks, out[t])
-        return out[:, place] if cells is not None else out[:, : self._n]
+        return out[:, place] if wanted and cells is not None else out[:, : self._n]
 
     def _currents(self, u: Lanes, sat: Lanes, bandwidth: float, blocks: Index, out: NDArray[Any]) -> None:
         """Currents in lanes; `SAMPLED` bandwidth shows the traps as they are and adds no noise."""

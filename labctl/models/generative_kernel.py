@@ -275,7 +275,7 @@ def _reset(b: Any, u: Any, mask: Any, state: Any, tables: Any, scratch: Any) -> 
             for i in range(LANES):
                 end = (f4(1.0) - target[i]) * i_l + target[i] * i_h
                 a = (before[i] - end) / power(max(abs(u_max - threshold[i]), f4(1e-6)), eta)
-                slope[i] = choose(drawing[i], a, slope[i])
+                slope[i] = choose(drawing[i] & partial[i], a, slope[i])
         for i in range(LANES):
             end = (f4(1.0) - target[i]) * i_l + target[i] * i_h
             now = slope[i] * power(max(abs(u_max - u[i]), f4(1e-6)), eta) + end

@@ -206,10 +206,11 @@ def _ours(path: str | Path, data: dict[str, Any], order: int | None) -> Generati
     if set(data) != known:
         wrong = sorted(set(data) ^ known)
         raise UsageError(f"{path}: missing or unknown parameters {wrong}; expected {sorted(known)}")
-    try:
-        data["gate"], data["timing"] = Gate(**data["gate"]), Timing(**data["timing"])
-    except TypeError as error:
-        raise UsageError(f"{path}: {error}; check the parts gate and timing") from error
+    for name, part in (("gate", Gate), ("timing", Timing)):
+        wanted = {item.name for item in fields(part)}
+        if not isinstance(data[name], dict) or set(data[name]) != wanted:
+            raise UsageError(f"{path}: {name} must hold {sorted(wanted)}, all of them and nothing else")
+        data[name] = part(**data[name])
     params = GenerativeParams(**data)
     if order not in (None, params.order):
         raise UsageError(f"{path} holds a VAR of order {params.order}, not {order}; fit again with that order")
