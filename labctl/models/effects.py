@@ -98,7 +98,9 @@ EFFECTS = 23
 """Length of `Effects.vector`."""
 
 # streams of `counter_rng`; models use 0 … 999
-_S_RELAX, _S_RET, _S_LIFE, _S_NOISE, _S_TRAP, _S_AVERAGE, _S_DEFECT = 1000, 1020, 1021, 1022, 1100, 1200, 1300
+_S_RELAX, _S_RET, _S_LIFE, _S_NOISE, _S_AVERAGE, _S_DEFECT, _S_FORM, _S_TRAP = (
+    1000, 1020, 1021, 1022, 1040, 1060, 1061, 1100,
+)  # fmt: skip
 
 _MODE_SIGMA = np.array([0.57, 1.62, 2.30, 2.78, 2.96, 2.91, 3.22, 3.40, 3.59, 3.88]) * 1e-6
 _MODE_MEAN = np.array([0.0, 0.0, 0.123, 0.239, 0.184, 0.207, 0.196, 0.204, 0.190, 0.249]) * -1e-6
@@ -244,6 +246,12 @@ def window(seed: np.uint64, cell: int, cycles: float, e: NDArray[np.float64]) ->
         return 1.0
     life = e[E_LIFE] * exp(e[E_LIFE_SPREAD] * normal(seed, cell, 0, _S_LIFE))
     return 1.0 / (1.0 + float((cycles / life) ** e[E_LIFE_SHAPE]))
+
+
+@njit(cache=True)
+def forming_voltage(seed: np.uint64, cell: int, scale: float, shape: float) -> float:
+    """Voltage (V) at which a pristine cell forms: a Weibull draw of the device; `scale` is its 63 % quantile."""
+    return float(scale * (-log(uniform(seed, cell, 0, _S_FORM))) ** (1.0 / shape))
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,8 @@ def circuit(
     """Potential u (V) between memristor and transistor, and the current (A) from BL to SL.
 
     Solves V_BL − u = v0·asinh(I_EKV(u)/i_a), of which both sides are monotonic in u: Newton from `u`, replaced by a
-    bisection of (lo, hi) whenever it would leave the bracket. `q_sl` is √F of the SL terminal. Ends after a step smaller
-    than `tolerance`; convergence is quadratic: FINE is exact to rounding, COARSE leaves less than 1 µV.
+    bisection of (lo, hi) whenever it would leave the bracket. `q_sl` is √F of the SL terminal. Ends after a step below
+    `tolerance`; convergence is quadratic: FINE is exact to rounding, COARSE leaves less than 1 µV.
     """
     i = 0.0
     for _ in range(100):
@@ -68,7 +68,7 @@ def circuit(
         else:
             hi = u
         new = u + error / (1.0 + v0 * slope / (i_a * root))
-        if not lo < new < hi:
+        if not lo <= new <= hi:
             new = 0.5 * (lo + hi)
         moved = new - u
         u = new

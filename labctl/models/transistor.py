@@ -2,7 +2,7 @@
 
     I = I_spec · [F((V_P − V_S)/U_T) − F((V_P − V_D)/U_T)],  F(x) = ln²(1 + e^(x/2)),  V_P = (V_G − V_T0)/n
 
-C. C. Enz, F. Krummenacher, E. A. Vittoz, Analog Integr. Circuits Signal Process. 8:83 (1995), eqs. 28–40, with
+C. C. Enz, F. Krummenacher, E. A. Vittoz, Analog Integr. Circuits Signal Process. 8:83 (1995), with
 I_spec = 2nβU_T². All voltages are against the bulk, so the body effect is in n. Not in it: velocity saturation,
 channel-length modulation, gate leakage, charge. V_T0 falls by 1 mV/K and I_spec grows as √T (mobility ∝ T^−1.5).
 """
@@ -45,6 +45,13 @@ def drain_current(
     u_t = BOLTZMANN * temperature
     v_p = pinch_off(v_g, v_t0, n, temperature)
     return specific_current(i_spec, temperature) * (charge(v_p, v_s, u_t) ** 2 - charge(v_p, v_d, u_t) ** 2)
+
+
+@njit(cache=True)
+def saturation_current(v_g: float, v_t0: float, n: float, i_spec: float, temperature: float) -> float:
+    """Largest current (A) of a transistor whose source is at 0 V: the compliance that its gate sets."""
+    v_p = pinch_off(v_g, v_t0, n, temperature)
+    return float(specific_current(i_spec, temperature) * charge(v_p, 0.0, BOLTZMANN * temperature) ** 2)
 
 
 def ekv(

@@ -1,6 +1,6 @@
 """The filament cell: its physics, its solver, and its statistics against what recorded 1T1R arrays show.
 
-Conditions of the statistics (the recordings do not name those of the cycling): cycling SET BL 3.0 V, WL 3.3 V, 1 µs, RESET
+Conditions of the statistics (the recordings do not name those of the cycling): SET BL 3.0 V, WL 3.3 V, 1 µs, RESET
 SL 2.4 V, WL 3.5 V, 2 µs; reads at 0.2 V with the gate at 3.5 V; forming ramp of 40 µs pulses in steps of 50 mV.
 """
 
@@ -152,9 +152,12 @@ def reference(gap: float, volts: tuple[float, float, float], width: float, p: Fi
         del t
         i_a = p.i_0 * np.exp(-y[0] / p.g_0)
         shut = {"v_t0": p.v_t0, "n": p.n, "i_spec": p.i_spec}
-        u = brentq(
-            lambda u: float(ekv(u, v_sl, v_wl, **shut)) - i_a * np.sinh((v_bl - u) / p.v_0), *sorted((v_bl, v_sl))
-        )
+        low, high = min(v_bl, v_sl), max(v_bl, v_sl)
+
+        def excess(u: float) -> float:
+            return float(ekv(u, v_sl, v_wl, **shut) - i_a * np.sinh((v_bl - u) / p.v_0))
+
+        u = brentq(excess, low, high)
         i = float(ekv(u, v_sl, v_wl, **shut))
         f = kernel.gap_rate(y[0], v_bl - u, i, 1.0, p.gap_reset, 300.0, numbers)
         return [0.0 if y[0] <= p.gap_min and f < 0.0 else f]
@@ -172,7 +175,9 @@ def reference(gap: float, volts: tuple[float, float, float], width: float, p: Fi
         (92e3, (2.0, 0.0, 1.9), 1e-5),
     ],
 )
-def test_a_pulse_agrees_with_a_stiff_integration_in_time(start: float, volts: tuple, width: float) -> None:
+def test_a_pulse_agrees_with_a_stiff_integration_in_time(
+    start: float, volts: tuple[float, float, float], width: float
+) -> None:
     array, gap = build(1, params=IDEAL), gap_at(start)
     array.set_gap(gap)
     array.pulse(*volts, width)
