@@ -186,3 +186,16 @@ def test_an_imported_run_can_be_exported(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     for format in ("csv", "parquet", "nwb", "zip"):
         assert export(imported, format)[0].stat().st_size > 0
+
+
+def test_only_a_whole_recording_is_published(tmp_path: Path) -> None:
+    from labctl.journal import Journal
+
+    journal = Journal(tmp_path / "x.h5.journal", {"protocol": "p", "params": {}}, [Table(Spike)])
+    journal.row(0, (1.0, 2))
+    journal.close()
+    run = labctl.load(tmp_path / "x.h5")
+    with pytest.raises(StorageError, match="is interrupted; labctl recover it first"):
+        export(run, "zip")
+    assert export(run, "csv")[0].read_text().splitlines()[1].startswith("1.0,2,")
+    assert {path.name for path in tmp_path.iterdir()} == {"x.h5.journal", "x.csv"}

@@ -163,3 +163,16 @@ def test_arc_two_refuses_what_it_does_not_know(tmp_path: Path) -> None:
         import_file(tmp_path / "other.h5")
     with pytest.raises(StorageError, match="see labctl import"):
         labctl.load(tmp_path / "other.h5")
+
+
+def test_half_an_import_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from labctl.store import Store
+
+    def fail(*arguments: object) -> None:
+        raise StorageError("the disk is full")
+
+    path = arc_one(tmp_path)
+    monkeypatch.setattr(Store, "finish", fail)
+    with pytest.raises(StorageError, match="the disk is full"):
+        import_file(path)
+    assert list(tmp_path.iterdir()) == [path]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labctl.errors import StorageError, UsageError
-from labctl.importing import import_file, tables
+from labctl.importing import guess, import_file, tables
 
 
 def written(tmp_path: Path, text: str, name: str = "iv.csv", encoding: str = "utf-8") -> Path:
@@ -51,6 +51,7 @@ def test_a_mapping_with_units_and_sign(tmp_path: Path) -> None:
         ('"V","I"\n"0.5","1.5e-6"\n"1.0","2e-6"\n', {}),
         ("V,I\r\nV,A\r\n0.5,1.5e-6\r\n1.0,2e-6\r\n", {}),
         ("Instrument: SMU\nDate: today\n\nVoltage (V), Current (mA)\n0.5, 1.5e-3\n1.0, 2e-3\n", {}),
+        ("Date: 2024 01 02\nSample 7\nV I\n0.5 1.5e-6\n1.0 2e-6\n", {}),
         ("0.5 1.5\n1.0 2.0\n", {"columns": {"v": "1", "i": "2:µA"}}),
     ],
 )
@@ -58,6 +59,14 @@ def test_separators_decimal_commas_and_preambles(tmp_path: Path, text: str, kwar
     run = import_file(written(tmp_path, text), **kwargs)  # type: ignore[arg-type]
     assert run.table()["v"].tolist() == [0.5, 1.0]
     np.testing.assert_allclose(run.table()["i"], [1.5e-6, 2e-6], rtol=1e-14)
+
+
+def test_a_table_is_not_taken_for_a_scope(tmp_path: Path) -> None:
+    for head in ("Model,V,I", "Time,Charge", "time,chip"):
+        path = written(
+            tmp_path, f"{head}\n" + "1,2,3\n"[: 2 * head.count(",") + 1] + "\n2,3,4"[: 2 * head.count(",") + 2]
+        )
+        assert guess(path) == "table"
 
 
 def test_encodings(tmp_path: Path) -> None:

@@ -3,10 +3,11 @@
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labctl.errors import StorageError
 from labctl.exporting import csv, heading, table_paths
 from labctl.quantity import si
 
@@ -18,6 +19,8 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same run makes the same bytes
 
 def write(run: "Run", path: Path) -> Iterator[Path]:
     """NAME.h5, NAME*.csv, README.md and SHA256SUMS in one folder of one zip; `sha256sum -c SHA256SUMS` checks it."""
+    if run.status in ("running", "interrupted"):
+        raise StorageError(f"{run.path} is {run.status}; labctl recover it first, then publish it")
     with path.open("xb") as file, tempfile.TemporaryDirectory() as folder:
         yield path
         files = [run.path, *csv.write(run, Path(folder) / run.path.stem)]
@@ -44,11 +47,8 @@ def _info(name: str) -> zipfile.ZipInfo:
 
 
 def _sum(path: Path) -> str:
-    digest = sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return file_digest(file, "sha256").hexdigest()
 
 
 def _readme(run: "Run", files: list[Path]) -> str:

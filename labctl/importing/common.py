@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from hashlib import sha256
+from hashlib import file_digest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -115,7 +115,8 @@ def write(imported: Imported, source: Path, format: str, target: Path, comment: 
     from labctl.reader import load
     from labctl.store import Store
 
-    data = source.read_bytes()
+    with source.open("rb") as file:
+        digest, size = file_digest(file, "sha256").hexdigest(), file.tell()
     created = imported.created or datetime.fromtimestamp(source.stat().st_mtime)
     header = {
         "protocol": f"import_{format}",
@@ -132,7 +133,7 @@ def write(imported: Imported, source: Path, format: str, target: Path, comment: 
         "created_from": "the file's content" if imported.created else "the file's time of modification",
         "versions": {"labctl": __version__, "numpy": np.__version__},
         "source": {
-            "name": source.name, "bytes": len(data), "sha256": sha256(data).hexdigest(), "format": format,
+            "name": source.name, "bytes": size, "sha256": digest, "format": format,
             "notes": imported.notes, "left_out": imported.left_out, "bad_lines": len(imported.bad),
         },
     }  # fmt: skip
@@ -152,7 +153,8 @@ def write(imported: Imported, source: Path, format: str, target: Path, comment: 
         store.finish("done", {"status": "done", "imported": source.name}, None)
     except BaseException:
         store.file.close()
-        target.unlink(missing_ok=True)  # half an import is none
+        for half in (target, Path(f"{target}.part")):  # half an import is none
+            half.unlink(missing_ok=True)
         raise
     return load(target)
 

@@ -30,16 +30,7 @@ from labctl.importing.common import BadLine, Imported, identifier, number, read_
 from labctl.protocol import Rows, Trace
 from labctl.quantity import Q
 
-_SETTINGS = (
-    "record length",
-    "sample interval",
-    "x-axis",
-    "model",
-    "lecroy",
-    "horizontal units",
-    "segments",
-    "time base",
-)
+_SETTINGS = ("record length", "sample interval", "sample rate", "horizontal units", "x-axis", "segments")
 _TIME = re.compile(r"(x-axis|x|time.*|seconds?|in s|t)$", re.IGNORECASE)
 _UNITS = {"volt": "V", "volts": "V", "v": "V", "mv": "mV", "ampere": "A", "amp": "A", "a": "A", "ma": "mA", "s": "s",
           "second": "s", "seconds": "s", "ms": "ms", "us": "us", "µs": "us", "ns": "ns"}  # fmt: skip
@@ -78,12 +69,14 @@ def recognises(head: list[str]) -> bool:
     cells = [[cell.strip().lower() for cell in _cells(line)] for line in head if line.strip()]
     if not cells:
         return False
-    if any(row[0].startswith(_SETTINGS) for row in cells):
+    if any(row[0] in _SETTINGS for row in cells) or cells[0][0].startswith("lecroy"):
         return True
     first = cells[0]
     if first[0] == "in s" or (first[0] == "x" and "ch1" in first) or "increment" in first:
         return True
-    return bool(re.match(r"time ?(\(s\))?$", first[0])) and any(re.match(r"(ch|channel )\w", c) for c in first[1:])
+    return bool(re.match(r"time ?(\(s\))?$", first[0])) and any(
+        re.match(r"(ch ?\d|channel [\da-d])", c) for c in first[1:]
+    )
 
 
 def read(path: Path) -> Imported:

@@ -113,26 +113,37 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _layout(path: Path, lines: list[str], decimal: str) -> tuple[int, Any, str]:
     """Where the numbers begin, how a line is split, and the decimal mark."""
+    content = [
+        (k, line) for k, line in enumerate(lines[:200]) if line.strip() and not line.lstrip().startswith(_COMMENT)
+    ]
     best: tuple[tuple[float, int], int, Any, str] | None = None
     for mark in (".", ",") if decimal == "auto" else (decimal,):
         for delimiter in (",", "\t", ";", None):
             if delimiter == mark:
                 continue
             split = _splitter(delimiter)
-            for k, line in enumerate(lines[:200]):
-                if not line.strip() or line.lstrip().startswith(_COMMENT):
-                    continue
-                found = split(line)
-                numeric = sum(_is_number(cell, mark) for cell in found)
-                filled = sum(bool(cell.strip()) for cell in found)
-                if numeric and numeric * 2 >= filled:
-                    score = (numeric / filled, numeric)
-                    if best is None or score > best[0]:
-                        best = (score, k, split, mark)
-                    break
+            lots: dict[int, list[tuple[float, int]]] = {}  # number of columns → (part that is numbers, place)
+            for place, (_, line) in enumerate(content):
+                cells = split(line)
+                if (part := _numeric(cells, mark)) >= 0.5:
+                    lots.setdefault(len(cells), []).append((part, place))
+            for width, lot in lots.items():
+                score = (sum(part for part, _ in lot), width)
+                if best is None or score > best[0]:
+                    place = max(lot, key=lambda item: item[0])[1]  # the first of the best
+                    best = (score, place, split, mark)
     if best is None:
         raise StorageError(f"{path} holds no line of numbers within its first 200 lines; it is no table")
-    return best[1], best[2], best[3]
+    (_, width), place, split, mark = best
+    # the best line need not be the first: one before it may have an empty cell
+    while place and len(cells := split(content[place - 1][1])) == width and _numeric(cells, mark) >= 0.5:
+        place -= 1
+    return content[place][0], split, mark
+
+
+def _numeric(cells: list[str], mark: str) -> float:
+    """Which part of the cells that are not empty are numbers."""
+    return sum(_is_number(cell, mark) for cell in cells) / max(1, sum(bool(cell.strip()) for cell in cells))
 
 
 def _splitter(delimiter: str | None) -> Any:
