@@ -167,7 +167,12 @@ def _layout(path: Path, lines: list[str]) -> _Layout:
         if k and sum(_numbers(row)) >= 2 and _numbers(row)[0] and not any(_numbers(rows[k - 1])[:1]):
             heads = _heads_above(rows, k)
             if heads:
-                return _columns(path, *heads, k)
+                try:
+                    return _columns(path, *heads, k)
+                except (ValueError, IndexError) as error:
+                    raise StorageError(
+                        f"{path}: lines {k - 1} and {k} are no heads of a known layout ({error})"
+                    ) from error
     raise StorageError(
         f"{path} has no layout of an oscilloscope's CSV that is known here; import it as a table: --as table"
     )
@@ -207,7 +212,7 @@ def _columns(path: Path, names: list[str], units: list[str], data: int) -> _Layo
         inner = re.match(r"(.*?)\s*[\[(](.*?)[\])]$|(.*?) in (\w+)$", name)
         unit = units[k].strip("()[]") if k < len(units) else ""
         if inner:
-            name, unit = inner[1] or inner[3], inner[2] or inner[4]
+            name, unit = inner[1] or inner[3] or name, inner[2] or inner[4] or ""
         elif re.match(r"CH\d+V$", name):
             name, unit = name[:-1], "V"
         if name.isdigit():
@@ -226,6 +231,8 @@ def _time_base(
     path: Path, layout: _Layout, times: NDArray[np.float64], places: list[int], quantum: float
 ) -> tuple[float, float, float]:
     if layout.time is None:
+        if not (layout.dt > 0 and np.isfinite(layout.t0)):
+            raise StorageError(f"{path}: start {layout.t0:g} s and increment {layout.dt:g} s make no time base")
         return layout.t0, layout.dt, 0.0
     n = len(times)
     dt, t0 = float((times[-1] - times[0]) / (n - 1)), float(times[0])
