@@ -26,7 +26,7 @@ from zlib import crc32
 from labctl.disk import sync_folder
 from labctl.errors import MeasurementError, StorageError
 from labctl.protocol import Rows, Table, Trace
-from labctl.schema import TraceCheck, arrays, check_text, to_json
+from labctl.schema import TraceCheck, arrays, check_text, is_constant, to_json
 
 MAGIC = b"labctl journal 1"
 VERSION = 1
@@ -172,6 +172,8 @@ class Journal:
                 len(name), len(unit), len(dtype), check,
             )  # fmt: skip
             self._append_parts(prefix + name + unit + dtype, [data], checked=True)
+            if self._backlog <= BACKLOG and is_constant(codes):
+                self._large = False  # nobody can change it: the thread may write it in its own time
         self._write_large()
         return t
 

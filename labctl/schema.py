@@ -116,3 +116,13 @@ class TraceCheck:
             )
         self._seen[trace.name] = (unit, common)
         return np.ascontiguousarray(codes, codes.dtype.newbyteorder("<"))
+
+
+def is_constant(array: NDArray[Any]) -> bool:
+    """Whether nobody can write into the array, nor into what it is a view of."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        if base.flags.writeable:
+            return False
+        base = base.base
+    return base is None or isinstance(base, bytes)

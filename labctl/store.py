@@ -55,7 +55,7 @@ class Store:
             if any(column.name == "elapsed" for column in table.columns):
                 raise UsageError(f"table {table.name}: the column elapsed is made by the recorder; choose another name")
         self._header = header
-        self._due = EVERY
+        self._seen, self._due = 0.0, EVERY  # when others were last shown the file, and will be next
         self._disk: DiskFile | None = None
         if path is None:
             self.file = h5py.File(f"memory-{next(_memories)}", "w", driver="core", backing_store=False)
@@ -120,9 +120,12 @@ class Store:
                 table.write()
             self._traces.write()
             if now >= self._due and self._disk is not None:
-                with contextlib.suppress(OSError):  # no room for a copy is no reason to stop measuring
-                    self._publish(self._disk)
-                self._due = now + max(EVERY, self._disk.size / COPY_RATE)
+                pause = max(EVERY, self._disk.size / COPY_RATE)
+                if now >= self._seen + pause:
+                    with contextlib.suppress(OSError):  # no room for a copy is no reason to stop measuring
+                        self._publish(self._disk)
+                    self._seen = now
+                self._due = self._seen + pause
 
     def _publish(self, disk: DiskFile) -> None:
         """Put a copy of the working file in place. Who has the one before open keeps that, whole."""

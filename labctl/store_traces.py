@@ -103,7 +103,17 @@ class _Stack:
             self._codes[first:, : len(items[0][1])] = np.stack([codes for _, codes, _, _ in items])
         else:
             for k, (_, codes, _, _) in enumerate(items):
-                self._codes[first + k, : len(codes)] = codes
+                self._put(first + k, codes)
+
+    def _put(self, line: int, codes: NDArray[Any]) -> None:
+        whole = 0
+        if self.dtype.kind == "f" and codes.dtype == self.dtype:  # no filters: HDF5 need not touch whole chunks
+            chunk = self._codes.chunks[1]
+            whole = len(codes) // chunk * chunk
+            for start in range(0, whole, chunk):
+                self._codes.id.write_direct_chunk((line, start), codes[start : start + chunk])
+        if whole < len(codes):
+            self._codes[line, whole : len(codes)] = codes[whole:]
 
     def publish(self) -> None:
         """Bring all that goes with the codes to their length."""

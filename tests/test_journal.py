@@ -20,6 +20,7 @@ from labctl.journal import HEAD, MAGIC, Journal, is_being_written
 from labctl.journal_entries import describe_losses
 from labctl.journal_reader import JournalContents, read_journal
 from labctl.protocol import Rows, Trace
+from labctl.schema import is_constant
 from tests.recorded import BLOCK, HEADER, NOTES, POINTS, TABLES, TEXTS, TRACES, Note, Point, bits
 
 PREAMBLE = 3 * (len(MAGIC) + 4)
@@ -329,6 +330,28 @@ def test_large_blocks_and_waveforms_are_taken_as_they_were(tmp_path: Path) -> No
     assert (read.rows[0]["v"][:n] == np.arange(n)).all()
     assert (read.traces[0].trace.codes == np.arange(n).astype(np.int16)).all()
     assert read.rows[0]["v"][n] == POINTS[1].v
+    assert read.losses == []
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_waveforms_that_nobody_can_change_are_written_behind_the_callers_back(tmp_path: Path, constant: bool) -> None:
+    """They come out the same, in order with everything else, and closing waits for them."""
+    journal = Journal(tmp_path / "j", {}, TABLES)
+    for k in range(40):
+        codes = np.frombuffer(np.full(1_000_000, k, np.int16).tobytes(), np.int16)
+        assert is_constant(codes)
+        if not constant:
+            codes = codes.copy()
+            assert not is_constant(codes)
+            assert not is_constant(codes[::2])
+        journal.trace(Trace("w", codes, 1, 0, "V", 0, 1), k)
+        journal.row(0, POINTS[k % 5])
+        if not constant:
+            codes[:] = -1
+    journal.close()
+    read = read_journal(tmp_path / "j")
+    assert [(t.row, *np.unique(t.trace.codes)) for t in read.traces] == [(k, k) for k in range(40)]
+    assert read.rows[0]["v"].tolist() == [POINTS[k % 5].v for k in range(40)]
     assert read.losses == []
 
 

@@ -241,6 +241,13 @@ def trace(
         [trace([1], "i1"), trace([2], "i2", scale=0.25), trace([300], "i4", offset=9.0)],
         [trace(list(range(30000)), "i4"), trace([1], "i4"), trace(list(range(45000)), "i4")],
         [trace(list(range(300_000)), "f8"), trace([1], "f8"), trace(list(range(400_000)), "f8")],
+        [
+            trace(list(range(1000)), "f4"),
+            trace(list(range(3500)), "f4"),
+            trace(list(range(3000)), "f4"),
+            trace([], "f4"),
+        ],
+        [trace([], "f4"), trace([1.5], "f4"), trace(list(range(512)), "f8"), trace(list(range(600)), "f4")],
     ],
 )
 def test_traces_of_any_length_dtype_and_scale_come_back(tmp_path: Path, traces: list[Trace]) -> None:
