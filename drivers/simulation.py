@@ -82,6 +82,9 @@ class Pads:
     def unwatch(self, node: str) -> None:
         self._chip.unwatch(node)
 
+    def forget(self, before: float) -> None:
+        self._chip.forget(before)
+
     def wave(self, node: str, t: NDArray[np.float64]) -> NDArray[np.float64]:
         if node in self._stuck:
             return np.full(len(t), self._stuck[node] * self._chip.volts("VDD"))
