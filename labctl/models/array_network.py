@@ -21,7 +21,7 @@ PROBE = 1e-4  # V, for the cells' slopes
 STEP = 0.3  # V, about the most that one iteration moves a potential
 SETTLED = 1e-9  # V, of a potential: 5e-9 of a read at 0.2 V, and as smooth as models solved by iteration are
 FLOOR = 1e-13  # A, at a node: what the best ammeters of a bench see, and models solved by iteration give no better
-STALLED = 1e-8  # A, at a node: what the iterations may end with where the noise of a model ends them
+STALLED = 1e-12  # A, at a node: what the iterations may end with where the noise of a model ends them
 _DENSE = 32  # unknowns up to which a dense solution is quicker, and too small for BLAS to wake its threads
 _ITERATIONS, _HALVINGS = 100, 20
 

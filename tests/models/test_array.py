@@ -269,7 +269,7 @@ def test_a_filament_at_the_far_corner_switches_as_in_finer_steps(
 def test_any_bias_of_physical_cells_settles_and_obeys_kirchhoff(seed: int) -> None:
     rng = np.random.default_rng(seed)
     m, n = (int(k) for k in rng.integers(2, 9, 2))
-    device = FilamentArray((m, n), seed=seed % 1000)
+    device = FilamentArray((m, n), seed=seed % 1000, formed=bool(rng.random() < 0.8))
     if rng.random() < 0.7:
         device.set_gap(rng.uniform(0.1, 2.2, m * n))
     array = Array1T1R(device, line_resistance=float(rng.choice([0.0, 2.0, 50.0])))
