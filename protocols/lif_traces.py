@@ -4,10 +4,13 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from typing import Annotated as A
 
+import numpy as np
+
 from drivers.bench import Bench
 from drivers.neuron import NeuronPort, View
 from labctl.analysis.neurons import typical
 from labctl.analysis.waveforms import crossings, pulse_widths
+from labctl.errors import MeasurementError
 from labctl.protocol import Trace, protocol
 from labctl.quantity import Q, si
 from labctl.reader import Run
@@ -72,6 +75,8 @@ def lif_traces(
             bench.bias(v_thr=threshold)
             for current in i_syn:
                 expected = float(law.period(law.slew_at(current), {**biases, "v_pw": v_pw, "v_thr": threshold}))
+                if not np.isfinite(expected):
+                    raise MeasurementError(f"at {si(current, 'A')} a typical neuron leaks as fast; lower v_taun")
                 span = periods * expected
                 port.inject(current)
                 bench.wait(2 * expected)
