@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from drivers.cell import CellPort
 from drivers.fpga.board import Board, Reading, SpikeTrain
 from drivers.fpga.program import RECORD, Count, Delay, End, Instruction, Kind, Stamp, Trigger
+from drivers.limits import Limits, pin_of
 from drivers.scope.dialects import DIALECTS
 from drivers.scope.scope import Scope
 from labctl.abort import AbortSignal
@@ -32,17 +32,6 @@ MAX_TICKS = 2_000_000_000
 """Longest single delay or gate, in ticks (20 s at 10 ns); longer times are several."""
 POWER_UP = 1e-3
 """Seconds that biases get to settle before a protocol goes on."""
-
-
-@dataclass(frozen=True)
-class LimitRule:
-    """`pin` minus `reference` (0 V where None) stays within low … high volts, because of `why`."""
-
-    pin: str
-    reference: str | None
-    low: float
-    high: float
-    why: str
 
 
 class Bench:
@@ -62,6 +51,7 @@ class Bench:
     ) -> None:
         self.station = station
         self.seed = seed
+        self.limits = Limits(station)
         self.abort = AbortSignal()
         self.board = Board(FrameLink(board_transport, "board"))
         self._scope_transport = scope_transport
@@ -136,7 +126,7 @@ class Bench:
         unknown = next((name for name in biases if name not in self.station.biases), None)
         if unknown:
             raise UsageError(f"there is no bias {unknown!r}; the chip has {', '.join(self.station.biases)}")
-        volts = {_pin(name): value for name, value in {**self.station.biases, **biases}.items()}
+        volts = {pin_of(name): value for name, value in {**self.station.biases, **biases}.items()}
         volts |= {f"IN{k}": 0.0 for k in range(self.station.chip.neurons)}
         self.check(volts)
         self.board.set_limits(
@@ -147,7 +137,7 @@ class Bench:
                     r.low,
                     r.high,
                 )
-                for r in self.limits
+                for r in self.limits.rules
             ]
         )
         self.board.lease()
@@ -169,7 +159,7 @@ class Bench:
 
     def bias(self, **biases: float) -> None:
         """Change biases, all at the same tick: ``bench.bias(v_thr=1.8)``; raises `LimitError` before sending."""
-        self._set({_pin(name): value for name, value in biases.items()})
+        self._set({pin_of(name): value for name, value in biases.items()})
 
     def inject(self, neuron: int, i_syn: float) -> None:
         """Drive an input neuron with a constant current (A) through its synaptic resistance.
@@ -204,36 +194,9 @@ class Bench:
             raise UsageError(f"there is no input neuron {neuron}; the chip has 0 … {self.station.chip.neurons - 1}")
         return self.station.chip.r_syn[neuron]
 
-    @cached_property
-    def limits(self) -> list[LimitRule]:
-        """Every limit of the outputs, declared once: checked here before sending and enforced by the board."""
-        supply, chip = self.station.limits["v_dd"], self.station.chip
-        rules = [LimitRule("VDD", None, 0.0, supply, "limits.v_dd of the station")]
-        rules += [LimitRule(_pin(name), "VDD", -math.inf, 0.0, "no bias above V_dd") for name in self.station.biases]
-        for k in range(chip.neurons):
-            rules.append(LimitRule(f"IN{k}", "VDD", -math.inf, 0.0, "no input above V_dd"))
-            most = self.station.limits["i_syn"] * chip.r_syn[k]
-            why = f"{si(self.station.limits['i_syn'], 'A')} through {si(chip.r_syn[k], 'Ω')}"
-            rules.append(LimitRule(f"IN{k}", "VREF", -math.inf, most, why))
-        for kind in ("wl", "bl", "sl"):
-            rules.append(
-                LimitRule(f"{kind.upper()}_DRIVE", None, 0.0, self.station.limits[f"v_{kind}"], f"limits.v_{kind}")
-            )
-        return rules
-
     def check(self, volts: Mapping[str, float]) -> None:
         """Raise `LimitError` unless the outputs would stay within the limits with these pins at `volts`."""
-        after = {**self._volts, **volts}
-        for rule in self.limits:
-            if rule.pin in volts or rule.reference in volts:
-                value = after.get(rule.pin, 0.0) - (after.get(rule.reference, 0.0) if rule.reference else 0.0)
-                slack = 1e-9
-                if not rule.low - slack <= value <= rule.high + slack:
-                    bound = rule.low if value < rule.low else rule.high
-                    what = f"{rule.pin} − {rule.reference}" if rule.reference else rule.pin
-                    raise LimitError(
-                        f"{what} = {si(value, 'V')} is beyond {si(bound, 'V')} ({rule.why}); nothing was applied"
-                    )
+        self.limits.check(self._volts, volts)
 
     def _set(self, volts: Mapping[str, float]) -> None:
         if not self._powered:
@@ -264,7 +227,7 @@ class Bench:
         fits = all(need <= has for need, has in zip(needed, there, strict=True))
         yield "chip", f"{chip.name}: {chip.neurons} input neurons, {chip.rows} × {chip.columns} cells", fits
         try:
-            self.check({_pin(name): value for name, value in self.station.biases.items()})
+            self.check({pin_of(name): value for name, value in self.station.biases.items()})
             yield "biases within limits", ", ".join(f"{k} {si(v, 'V')}" for k, v in self.station.biases.items()), True
         except LimitError as error:
             yield "biases within limits", str(error), False
@@ -411,7 +374,3 @@ def _session() -> int:
     import secrets
 
     return secrets.randbelow(2**32)
-
-
-def _pin(bias: str) -> str:
-    return bias.replace("_", "").upper()

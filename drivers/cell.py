@@ -1,11 +1,28 @@
 """One 1T1R cell through the line matrix: which line is driven, which is sensed, and what the others do meanwhile."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from drivers.fpga.board import Reading
 from drivers.fpga.messages import NONE, LineKind, Source
-from drivers.fpga.program import Commit, Connect, Dac, Delay, End, Instruction, Read
+from drivers.fpga.program import (
+    SAMPLE_UNIT,
+    Branch,
+    Commit,
+    Condition,
+    Connect,
+    Dac,
+    Delay,
+    End,
+    Instruction,
+    Loop,
+    Pulse,
+    Read,
+    Set,
+    assemble,
+    reg,
+)
 from labctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -13,6 +30,8 @@ if TYPE_CHECKING:
 
 POINTS_A_PROGRAM = 2000
 """Points that fit into the board's program memory at once."""
+LEAD = 50e-9
+"""Seconds that the gate is up before and after a pulse."""
 
 
 class Bias(NamedTuple):
@@ -22,11 +41,116 @@ class Bias(NamedTuple):
     v_wl: float
 
 
+class CellProgram:
+    """Builds a board program for one cell. Voltages are V_BL − V_SL; lines are re-routed only where their sign turns.
+
+    Nothing is sent before the program is run, and each voltage is checked against the limits as it is added
+    (`LimitError`).
+    """
+
+    def __init__(self, cell: "CellPort", attached: bool = False) -> None:
+        self._cell, self._bench = cell, cell.bench
+        self._attached = attached
+        converter = self._bench.station.converter
+        self._wl, self._bl, self._sl = converter("WL_DRIVE"), converter("BL_DRIVE"), converter("SL_DRIVE")
+        self._polarity = 0
+        self._stops: list[int] = []
+        self._negative: list[bool] = []
+        self.instructions: list[Instruction] = []
+
+    def hold(self, v: float, v_wl: float) -> "CellProgram":
+        """Put the cell at `v` with its gate at `v_wl`, until something else is said."""
+        drive = self._turn(v)
+        self._bench.check({"BL_DRIVE" if v >= 0 else "SL_DRIVE": abs(v), "WL_DRIVE": v_wl})
+        code = self._bench.board.code
+        self.instructions += [Dac(drive, code(drive, abs(v))), Dac(self._wl, code(self._wl, v_wl)), Commit()]
+        return self
+
+    def wait(self, seconds: float) -> "CellProgram":
+        """Let time pass."""
+        self.instructions += [Delay(ticks) for ticks in self._bench.pieces(seconds)]
+        return self
+
+    def sample(self, average: int = 16) -> "CellProgram":
+        """Sample the current at the present voltage, with auto-range; one reading, whose tag counts the samples."""
+        cell = self._cell
+        line = (LineKind.BL, cell.column) if self._polarity < 0 else (LineKind.SL, cell.row)
+        self.instructions.append(Read(*line, range=NONE, average=average, tag=len(self._negative), register=0))
+        self._negative.append(self._polarity < 0)
+        return self
+
+    def read(self, v_read: float, v_wl: float, average: int = 16) -> "CellProgram":
+        """Sample the current at `v_read` and let go of the cell; one reading."""
+        return self.hold(v_read, v_wl).sample(average).hold(0.0, 0.0)
+
+    def stop_at(self, current: float) -> "CellProgram":
+        """End the program here when the last sample (A, as the amplifier sees it) reached `current`."""
+        self._stops.append(len(self.instructions))
+        self.instructions.append(Branch(Condition.GE, reg(0), round(current / SAMPLE_UNIT), 0))
+        return self
+
+    def pulse(self, v: float, v_wl: float, width: float) -> "CellProgram":
+        """One pulse, the gate up `LEAD` before and after it: SET for v > 0, RESET for v < 0."""
+        drive = self._turn(v)
+        self._bench.check({"BL_DRIVE" if v >= 0 else "SL_DRIVE": abs(v), "WL_DRIVE": v_wl})
+        board, ticks = self._bench.board, self._bench.ticks
+        level, gate_level = board.code(drive, abs(v)), board.code(self._wl, v_wl)
+        lead = ticks(LEAD)
+        self.instructions.append(Pulse(drive, level, ticks(width), self._wl, gate_level, lead, lead, log=False, tag=0))
+        return self
+
+    def body(self) -> "CellProgram":
+        """A new, empty program to be repeated within this one."""
+        if not self._attached:
+            self.hold(0.0, 0.0)
+        return CellProgram(self._cell, attached=True)
+
+    def repeat(self, body: "CellProgram", times: int) -> "CellProgram":
+        """Carry out `body` (see there) `times` times. Uses register 15."""
+        if times > 0:
+            self.instructions.append(Set(15, times))
+            start = len(assemble(self.instructions))
+            self.instructions += [*body.instructions, Loop(15, start)]
+            self._polarity = body._polarity
+        return self
+
+    def run(self) -> Iterator[Reading]:
+        """Run the program; one typed reading for each sample that was taken, positive from BL to SL."""
+        program = [*self.instructions, End()]
+        end = len(assemble(self.instructions))
+        for index in self._stops:
+            program[index] = replace(self.instructions[index], target=end)  # type: ignore[call-arg]
+        for reading in self._bench.readings(program):
+            yield reading._replace(current=-reading.current) if self._negative[reading.tag] else reading
+
+    def _turn(self, v: float) -> int:
+        """Route the lines for the sign of `v`; returns the converter that drives."""
+        polarity = 1 if v >= 0 else -1
+        if polarity != self._polarity:
+            if self._polarity:
+                self.instructions += [Dac(self._bl, 0), Dac(self._sl, 0), Commit()]
+            self.instructions += [*self._routes(polarity), Commit()]
+            self._polarity = polarity
+        return self._bl if polarity > 0 else self._sl
+
+    def _routes(self, polarity: int) -> list[Instruction]:
+        cell = self._cell
+        bl = Source.DAC + self._bl if polarity > 0 else Source.SENSE
+        sl = Source.SENSE if polarity > 0 else Source.DAC + self._sl
+        routes: list[Instruction] = [Connect(LineKind.SL, cell.row, sl), Connect(LineKind.BL, cell.column, bl)]
+        if not self._attached:  # the others stay as they are when the sign turns
+            self._attached = True
+            others = [column for column in range(self._bench.station.chip.columns) if column != cell.column]
+            routes += [Connect(LineKind.BL, column, Source.FLOAT) for column in others]
+            routes.append(Connect(LineKind.WL, cell.row, Source.DAC + self._wl))
+        return routes
+
+
 class CellPort:
     """The cell at (row, column). Its word and source line run along the row, its bit line along the column.
 
-    Positive v drives BL and senses SL; negative v drives SL and senses BL, with the other bit lines floating, because
-    the cells of the same row share gate and source line and would be RESET too if their bit lines were grounded.
+    Positive v drives BL and senses SL; negative v drives SL and senses BL. The other bit lines float, because the cells
+    of the same row share gate and source line and would be RESET too if their bit lines were grounded.
     """
 
     def __init__(self, bench: "Bench", row: int, column: int) -> None:
@@ -35,51 +159,32 @@ class CellPort:
             raise UsageError(
                 f"there is no cell ({row}, {column}); {chip.name} has {chip.rows} rows and {chip.columns} columns"
             )
-        self._bench, self.row, self.column = bench, row, column
+        self.bench, self.row, self.column = bench, row, column
+
+    def program(self) -> CellProgram:
+        """A new, empty program for this cell."""
+        return CellProgram(self)
 
     def sweep(self, points: Sequence[Bias], dwell: float, average: int = 16) -> Iterator[Reading]:
         """Step through `points` with the board's timing: settle `dwell` s, then sample; one typed reading a point.
 
         The current is positive from BL to SL. Raises `LimitError` before anything is applied.
         """
-        self._bench.check(
-            {
-                "BL_DRIVE": max([0.0, *(point.v for point in points)]),
-                "SL_DRIVE": max([0.0, *(-point.v for point in points)]),
-                "WL_DRIVE": max([0.0, *(point.v_wl for point in points)]),
-            }
-        )
+        programs = []
         for start in range(0, len(points), POINTS_A_PROGRAM):
-            part = points[start : start + POINTS_A_PROGRAM]
-            readings = self._bench.readings(self._program(part, dwell, average))
-            for point, reading in zip(part, readings, strict=True):
-                yield reading if point.v >= 0 else reading._replace(current=-reading.current)
+            program = self.program()
+            for point in points[start : start + POINTS_A_PROGRAM]:
+                program.hold(point.v, point.v_wl).wait(dwell).sample(average)
+            programs.append(program)
+        for program in programs:
+            yield from program.run()
 
-    def _program(self, points: Sequence[Bias], dwell: float, average: int) -> list[Instruction]:
-        board, converter = self._bench.board, self._bench.station.converter
-        wl, bl, sl = converter("WL_DRIVE"), converter("BL_DRIVE"), converter("SL_DRIVE")
-        settle = Delay(self._bench.ticks(dwell))
-        program: list[Instruction] = []
-        polarity = 0
-        for tag, (v, v_wl) in enumerate(points):
-            if polarity != (polarity := 1 if v >= 0 else -1):
-                program += [Dac(bl, 0), Dac(sl, 0), Commit(), *self._connect(polarity), Commit()]
-            drive = bl if polarity > 0 else sl
-            program += [Dac(drive, board.code(drive, abs(v))), Dac(wl, board.code(wl, v_wl)), Commit(), settle]
-            sensed = (LineKind.SL, self.row) if polarity > 0 else (LineKind.BL, self.column)
-            program.append(Read(*sensed, range=NONE, average=average, tag=tag, register=0))
-        return [*program, End()]
+    def __enter__(self) -> "CellPort":
+        return self
 
-    def _connect(self, polarity: int) -> list[Instruction]:
-        converter = self._bench.station.converter
-        others = Source.GROUND if polarity > 0 else Source.FLOAT
-        bl = Source.DAC + converter("BL_DRIVE") if polarity > 0 else Source.SENSE
-        sl = Source.SENSE if polarity > 0 else Source.DAC + converter("SL_DRIVE")
-        return [
-            Connect(LineKind.WL, self.row, Source.DAC + converter("WL_DRIVE")),
-            Connect(LineKind.SL, self.row, sl),
-            *(
-                Connect(LineKind.BL, column, bl if column == self.column else others)
-                for column in range(self._bench.station.chip.columns)
-            ),
-        ]
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        """Leave the cell alone: its lines grounded, so that another can be chosen."""
+        if kind is None:  # after an error the board is safe already, or will be made so
+            lines = [(line, self.row, Source.GROUND) for line in (LineKind.SL, LineKind.WL)]
+            columns = range(self.bench.station.chip.columns)
+            self.bench.board.set_routes([*((LineKind.BL, c, Source.GROUND) for c in columns), *lines])

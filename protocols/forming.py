@@ -1,0 +1,96 @@
+"""Forming: a pristine cell is made switchable by a ramp of pulses that stops as soon as it conducts."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+from typing import Annotated as A
+
+import numpy as np
+
+from drivers.bench import Bench
+from labctl.protocol import protocol
+from labctl.quantity import Q, inclusive
+from labctl.reader import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Formed(NamedTuple):
+    """How the forming of one cell ended."""
+
+    row: A[int, Q("", meaning="word and source line")]
+    column: A[int, Q("", meaning="bit line")]
+    status: A[str, Q("", meaning="formed, already (it conducted before: no pulse), never (ramp ended), or shorted")]
+    v_form: A[float, Q("V", meaning="bit line voltage of the last pulse; NaN where there was none")]
+    width: A[float, Q("s", meaning="width of the last pulse; NaN where there was none")]
+    pulses: A[int, Q("", meaning="pulses applied")]
+    r: A[float, Q("Ω", meaning="resistance after the last pulse; NaN where it could not be resolved")]
+
+
+class Step(NamedTuple):
+    """One pulse and the reading after it; pulse −1 is the reading before the first."""
+
+    row: A[int, Q("", meaning="word and source line")]
+    column: A[int, Q("", meaning="bit line")]
+    pulse: A[int, Q("", meaning="number of the pulse, from 0")]
+    v_bl: A[float, Q("V", meaning="bit line voltage of the pulse")]
+    width: A[float, Q("s", meaning="width of the pulse")]
+    i: A[float, Q("A", meaning="current at the read voltage after the pulse")]
+    status: A[str, Q("", meaning="ok, over, below or open")]
+
+
+def plot(run: Run, figure: "Figure") -> None:
+    """Distribution of the forming voltage, and resistance after forming."""
+    table = run.table()
+    done = table["status"] == "formed"
+    left, right = figure.subplots(1, 2)
+    v = np.sort(table["v_form"][done])
+    left.plot(v, (np.arange(len(v)) + 0.5) / max(len(v), 1), ".-")
+    left.set(
+        xlabel="forming voltage (V)", ylabel="share of the formed cells", title=f"{done.sum()} of {len(done)} formed"
+    )
+    r = np.sort(table["r"][done & np.isfinite(table["r"])]) / 1e3
+    right.semilogx(r, (np.arange(len(r)) + 0.5) / max(len(r), 1), ".-")
+    right.set(xlabel="resistance after forming (kΩ)", ylabel="share of the formed cells")
+    for axes in (left, right):
+        axes.grid(True, which="both", alpha=0.3)
+
+
+@protocol(total=lambda rows, columns, **_: len(rows) * len(columns), plot=plot)
+def forming(
+    bench: Bench,
+    rows: A[Sequence[int], Q("", 0, 1023, "word and source lines")] = tuple(range(16)),
+    columns: A[Sequence[int], Q("", 0, 1023, "bit lines")] = tuple(range(4)),
+    v_start: A[float, Q("V", 0.01, 4.5, "first bit line voltage")] = 2.0,
+    v_stop: A[float, Q("V", 0.01, 4.5, "last bit line voltage")] = 4.0,
+    v_step: A[float, Q("V", 1e-3, 1, "step of the bit line voltage")] = 0.05,
+    widths: A[Sequence[float], Q("s", 40e-9, 1, "pulse widths, every width at every voltage")] = (10e-6,),
+    v_wl: A[float, Q("V", 0, 4.5, "gate voltage of the pulses: limits the current once the cell conducts")] = 2.0,
+    r_formed: A[float, Q("Ω", 100, 10e6, "a cell below this is formed")] = 50e3,
+    v_read: A[float, Q("V", 0.01, 0.5, "read voltage")] = 0.2,
+    v_wl_read: A[float, Q("V", 0, 4.5, "gate voltage of the readings, fully on")] = 2.5,
+) -> Iterator[Formed | Step]:
+    """Ramp pulses on each selected cell until its resistance falls below `r_formed`; formed cells get no pulse.
+
+    The ramp runs on the board: it reads after each pulse and stops by itself.
+    """
+    ramp = [(v, width) for v in inclusive(v_start, v_stop, v_step) for width in widths]
+    cells = [bench.cell(row, column) for row in rows for column in columns]
+    with bench.powered():
+        for cell in cells:
+            with cell:
+                program = cell.program().read(v_read, v_wl_read).stop_at(v_read / r_formed)
+                for v, width in ramp:
+                    program.pulse(v, v_wl, width).read(v_read, v_wl_read).stop_at(v_read / r_formed)
+                readings = list(program.run())
+            last, pulses = readings[-1], len(readings) - 1
+            conducts = last.status == "over" or last.current >= v_read / r_formed
+            v_form, width = ramp[pulses - 1] if pulses else (float("nan"), float("nan"))
+            status = (
+                ("shorted" if last.status == "over" else "formed" if pulses else "already") if conducts else "never"
+            )
+            r = v_read / last.current if last.status == "ok" else float("nan")
+            yield Formed(cell.row, cell.column, status, v_form, width, pulses, r)
+            for number, reading in enumerate(readings):
+                v, width = ramp[number - 1] if number else (float("nan"), float("nan"))
+                yield Step(cell.row, cell.column, number - 1, v, width, reading.current, reading.status)

@@ -1,0 +1,69 @@
+"""Conductance of every cell: the first look at an array, and the last one after programming it."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+from typing import Annotated as A
+
+import numpy as np
+
+from drivers.bench import Bench
+from labctl.protocol import protocol
+from labctl.quantity import Q
+from labctl.reader import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Cell(NamedTuple):
+    """One cell at one reading."""
+
+    row: A[int, Q("", meaning="word and source line")]
+    column: A[int, Q("", meaning="bit line")]
+    g: A[float, Q("S", meaning="conductance with its transistor; NaN where status is not ok")]
+    i: A[float, Q("A", meaning="current from bit line to source line")]
+    status: A[str, Q("", meaning="ok, over (beyond the largest range), below (too small to resolve) or open")]
+    t: A[float, Q("s", meaning="when it was sampled, on the bench's clock")]
+
+
+def plot(run: Run, figure: "Figure") -> None:
+    """The map, and the distribution of the cells that can be resolved."""
+    table = run.table()
+    rows, columns = np.unique(table["row"]), np.unique(table["column"])
+    grid = np.full((len(rows), len(columns)), np.nan)
+    grid[np.searchsorted(rows, table["row"]), np.searchsorted(columns, table["column"])] = table["g"] * 1e6
+    left, right = figure.subplots(1, 2)
+    image = left.imshow(grid, aspect="auto", interpolation="nearest")
+    left.set(xlabel="column", ylabel="row", title="conductance (µS)")
+    left.set_xticks(range(len(columns)), columns) if len(columns) <= 16 else None
+    left.set_yticks(range(len(rows)), rows) if len(rows) <= 16 else None
+    figure.colorbar(image, ax=left)
+    known = np.sort(table["g"][np.isfinite(table["g"])]) * 1e6
+    right.plot(known, (np.arange(len(known)) + 0.5) / max(len(known), 1), ".-")
+    right.set(
+        xlabel="conductance (µS)", ylabel="share of the cells below", title=f"{len(known)} of {len(grid.ravel())} cells"
+    )
+    right.grid(True, alpha=0.3)
+
+
+@protocol(total=lambda rows, columns, **_: len(rows) * len(columns), plot=plot)
+def read_map(
+    bench: Bench,
+    rows: A[Sequence[int], Q("", 0, 1023, "word and source lines")] = tuple(range(16)),
+    columns: A[Sequence[int], Q("", 0, 1023, "bit lines")] = tuple(range(4)),
+    v_read: A[float, Q("V", 0.01, 0.5, "read voltage, low enough to leave the state alone")] = 0.2,
+    v_wl: A[float, Q("V", 0, 4.5, "gate voltage, fully on")] = 2.5,
+    average: A[int, Q("", 1, 65535, "conversions averaged a sample")] = 64,
+) -> Iterator[Cell]:
+    """Conductance of each selected cell at a low voltage, with auto-range.
+
+    Defaults: 0.2 V on the bit line, 2.5 V on the gate, as the public 1T1R testers use.
+    """
+    cells = [bench.cell(row, column) for row in rows for column in columns]
+    with bench.powered():
+        for cell in cells:
+            with cell:
+                [reading] = cell.program().read(v_read, v_wl, average).run()
+            g = reading.current / v_read if reading.status == "ok" else float("nan")
+            t = reading.tick * bench.board.identity.tick
+            yield Cell(cell.row, cell.column, g, reading.current, reading.status, t)
