@@ -26,7 +26,9 @@ _HOME = {"run": "runner", "load": "reader", "Run": "reader", "Q": "quantity", "R
 
 
 def open_bench(station: "str | Station" = "sim", *, seed: int = 0) -> Any:
-    """Open a bench (see `drivers.bench.open_bench`): a built-in station's name, a station file, or a `Station`."""
+    """Open a bench (see `drivers.bench.open_bench`): a built-in station's name, a station file, a `Station`, or a
+    recorded FILE.h5, whose instruments answer from the recording.
+    """
     return bench_factory("open")(station, seed=seed)
 
 

@@ -92,7 +92,8 @@ class BoardQuestions:
             quiet = lines is None and self._is_quiet()
             return Question("setting" if quiet else "reading", self._program(), what, lines, self._loose_program())
         if frame.type in (Fetch.TYPE, FetchSpikes.TYPE):
-            key, loose = ((frame.type, frame.payload, run, self._fetches) for run in (self._run, self._loose_run))
+            # how many records were asked for at most does not matter: they come as they were recorded
+            key, loose = ((frame.type, run, self._fetches) for run in (self._run, self._loose_run))
             quiet = self._quiet and frame.type == Fetch.TYPE
             what = f"{name} number {self._fetches} of this board program"
             return Question("setting" if quiet else "reading", key, what, also=loose)
