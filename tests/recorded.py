@@ -1,4 +1,7 @@
-"""A small run with every kind of row, for the tests of the recording."""
+"""A small run with every kind of row, for the tests of the recording.
+
+The kept files in `tests/data` hold exactly this: change nothing here without making new ones.
+"""
 
 from pathlib import Path
 from typing import Annotated as A
