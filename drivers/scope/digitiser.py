@@ -1,13 +1,11 @@
-"""The analogue half of the simulated oscilloscope: probes, amplifier, trigger, sample clock, converter, noise.
+"""The numbers and the analogue half of the simulated oscilloscope: probes, amplifier, noise, converter.
 
-Time is the virtual time of the simulated chip. Nothing here waits: `Acquisition.update` does what has become possible
-since the board last let time pass, and a window that reaches beyond `Nodes.time` is complete only once time is there.
+Time is the virtual time of the simulated chip. What happens when is `drivers.scope.acquisition`'s business.
 """
 
 import math
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -27,6 +25,9 @@ class Nodes(Protocol):
 
     def unwatch(self, node: str) -> None:
         """Stop keeping it, and drop what was kept."""
+
+    def forget(self, before: float) -> None:
+        """Drop the kept history of all nodes before the absolute time `before` (s)."""
 
     def wave(self, node: str, t: FloatArray) -> FloatArray:
         """(n,) volts at (n,) absolute times within the watched span."""
@@ -113,261 +114,75 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return x ^ (x >> np.uint64(31))
 
 
-@dataclass
-class Record:
-    """One acquisition: when its samples were taken, and the codes of the channels that were looked at."""
+class FrontEnd:
+    """Probes and amplifiers. What they saw before `watch` is the level at `watch`."""
 
-    setup: Setup
-    number: int
-    trigger: float  # absolute time
-    first: float  # absolute time of sample 0
-    samples: int
-    count: int = 1  # acquisitions averaged
-    codes: dict[int, FloatArray] = field(default_factory=dict)  # channel → codes of 8 bits, fractions from averaging
-
-    @property
-    def dt(self) -> float:
-        """Time between samples as the oscilloscope believes it to be."""
-        return self.setup.span / self.samples
-
-
-class Acquisition:
-    """Arms, finds triggers in the watched history, and digitises.
-
-    History is kept from the moment of arming; what the screen shows of the time before it is the level at arming.
-    """
-
-    def __init__(
-        self,
-        nodes: Nodes,
-        probes: dict[int, ProbePoint],
-        triggers: Callable[[], Sequence[float]],
-        digitiser: Digitiser,
-        seed: int,
-    ) -> None:
-        self.digitiser = digitiser
-        self.state: Literal["stop", "single", "run"] = "stop"
-        self.record: Record | None = None
-        self.triggered = False
-        self._nodes, self._probes, self._triggers, self._seed = nodes, probes, triggers, seed
+    def __init__(self, nodes: Nodes, probes: Mapping[int, ProbePoint], digitiser: Digitiser, seed: int) -> None:
+        self.nodes = nodes
+        self._probes, self._digitiser, self._seed = dict(probes), digitiser, seed
         self._watched: set[str] = set()
-        self._number = 0
-        self._setup = Setup(())
-        self._armed_at = 0.0
-        self._from = 0.0  # triggers before this do not count
-        self._searched = 0.0
-        self._ready: dict[float, bool] = {}  # slope → the input was beyond the hysteresis, where an edge can start
-        self._pending: float | None = None
+        self._since = 0.0
 
-    def start(self, state: Literal["single", "run"], setup: Setup) -> None:
-        """Arm with `setup`; the record before is gone."""
-        self.close()
-        self.triggered = False
-        self.state, self._setup = state, setup
-        wanted = {n for n, channel in enumerate(setup.channels, 1) if channel.on} | {setup.source}
-        self._watch({self._probes[n].node for n in wanted if n in self._probes})
-        self._armed_at = self._nodes.time
-        self._rearm(self._nodes.time)
+    def watch(self, channels: Iterable[int]) -> None:
+        """Keep history for these channels from now on, and for no others; what was kept is dropped."""
+        self.keep(())
+        self._since = self.nodes.time
+        self._watched = self._nodes_of(channels)
+        for node in self._watched:
+            self.nodes.watch(node)
 
-    def stop(self) -> None:
-        """Disarm; a record that is there stays, as far as it was read or can still be."""
-        self.state = "stop"
-        self._pending = None
-        self._release()
+    def keep(self, channels: Iterable[int]) -> None:
+        """Drop the history of all channels but these."""
+        wanted = self._nodes_of(channels)
+        for node in self._watched - wanted:
+            self.nodes.unwatch(node)
+        self._watched &= wanted
 
-    def force(self) -> None:
-        """Trigger now, if armed."""
-        if self.state != "stop" and self._pending is None:
-            self._pending = self._nodes.time
+    def forget(self, before: float) -> None:
+        """Drop history before an absolute time."""
+        if before > self._since and self._watched:
+            self.nodes.forget(before)
+            self._since = before
 
-    def update(self, points: int) -> None:
-        """Complete what has become complete; `points`: how many a free-running screen keeps of each record."""
-        latest = None
-        while self.state != "stop":
-            if self._pending is None:
-                self._pending = self._find_trigger()
-            if self._pending is None:
-                break
-            self.triggered = True
-            end = self._pending + self._setup.left + self._setup.span
-            if end > self._nodes.time:
-                break
-            latest = self._complete(self._pending)
-            self._pending = None
-            if self.state == "single" and latest.count >= self._setup.average:
-                self.state = "stop"
-                self._release()
-            else:
-                self._rearm(max(end, latest.trigger) + self.digitiser.rearm)
-        if latest is not None and self.state == "run":
-            if self._setup.average == 1:
-                for n, channel in enumerate(self._setup.channels, 1):
-                    if channel.on:
-                        self.codes(n, points)
-            if self._pending is None:  # nothing of the history is needed any more: start a new one
-                watched = self._watched
-                self._watch(set())
-                self._watch(watched)
-                self._armed_at = self._nodes.time
-                self._searched = self._from = max(self._from, self._nodes.time)
+    def _nodes_of(self, channels: Iterable[int]) -> set[str]:
+        return {self._probes[n].node for n in channels if n in self._probes}
 
-    def codes(self, channel: int, points: int) -> FloatArray:
-        """(n,) codes 1 … 255 of `channel`, at most `points` of them, evenly spread over the record.
-
-        The first read decides how many are kept (at least `Digitiser.first_read`); then the history is dropped.
-        """
-        record = self.record
-        if record is None:
-            return np.zeros(0)
-        if channel not in record.codes:
-            keep = max(points, min(record.samples, self.digitiser.first_read))
-            record.codes[channel] = self._digitise(record, channel, self._fit(record.samples, keep))
-            self._release()
-        kept = record.codes[channel]
-        return np.asarray(kept[:: len(kept) // self._fit(len(kept), points)], np.float64)
-
-    def points(self, channel: int, points: int) -> int:
-        """How many points `codes` would return."""
-        record = self.record
-        if record is None or not record.setup.channels[channel - 1].on:
-            return 0
-        return self._fit(len(record.codes[channel]) if channel in record.codes else record.samples, points)
-
-    def close(self) -> None:
-        """Stop and drop everything."""
-        self.record = None
-        self.stop()
-
-    def _fit(self, samples: int, points: int) -> int:
-        """The most points up to `points` that take every k-th of `samples`."""
-        return max((n for n in LENGTHS if n <= points and samples % n == 0), default=LENGTHS[0])
-
-    def _watch(self, nodes: set[str]) -> None:
-        for node in self._watched - nodes:
-            self._nodes.unwatch(node)
-        for node in nodes - self._watched:
-            self._nodes.watch(node)
-        self._watched = set(nodes)
-
-    def _release(self) -> None:
-        """Once stopped, drop all history but that of channels which can still be read for the first time."""
-        if self.state == "stop":
-            record = self.record
-            unread = (
-                {n for n, c in enumerate(record.setup.channels, 1) if c.on} - set(record.codes) if record else set()
-            )
-            self._watch({self._probes[n].node for n in unread if n in self._probes})
-
-    # trigger -----------------------------------------------------------------------------------------------------
-
-    def _rearm(self, t: float) -> None:
-        self._from = self._searched = t
-        slopes = {"POS": (1.0,), "NEG": (-1.0,), "EITH": (1.0, -1.0)}[self._setup.slope]
-        self._ready = dict.fromkeys(slopes, False)
-
-    def _find_trigger(self) -> float | None:
-        """Absolute time of the next edge in the history, or None."""
-        now, setup = self._nodes.time, self._setup
-        found = self._find_external(now) if setup.source == 0 else self._find_edge(now)
-        free = self._from + max(self.digitiser.auto_wait, setup.span)
-        if setup.auto and now >= free and (found is None or found > free):
-            return free
-        return found
-
-    def _find_external(self, now: float) -> float | None:
-        times, setup = self._triggers(), self._setup
-        late = self.digitiser.external_width if setup.slope == "NEG" else 0.0
-        i = bisect_left(times, self._from - late)
-        if i == len(times) or times[i] + late > now or not 0 < setup.level < self.digitiser.external_high:
-            return None
-        return times[i] + late
-
-    def _find_edge(self, now: float) -> float | None:
-        setup, step = self._setup, self._search_step()
-        band = self.digitiser.hysteresis * setup.channels[setup.source - 1].full_scale
-        while self._searched < now:
-            n = min(65536, math.ceil((now - self._searched) / step))
-            t = np.minimum(self._searched + step * np.arange(n + 1), now)
-            y = self._analogue(setup, setup.source, t) - setup.level
-            edges = []
-            for slope in self._ready:
-                i, self._ready[slope] = _edge(slope * y, band, self._ready[slope])
-                edges += [] if i is None else [(i, slope)]
-            if edges:
-                i, slope = min(edges)
-                return self._refine(float(t[max(i - 1, 0)]), float(t[i]), slope)
-            self._searched = float(t[-1])
-        return None
-
-    def _search_step(self) -> float:
-        span = self._setup.span
-        return min(self.digitiser.trigger_step, max(span / 1000, span / self.digitiser.samples(span)))
-
-    def _refine(self, low: float, high: float, slope: float) -> float:
-        """The crossing between two times, by bisection to a hundredth of a sample."""
-        setup, small = self._setup, self._setup.span / self.digitiser.samples(self._setup.span) / 100
-        while high - low > small and low < (middle := (low + high) / 2) < high:
-            above = slope * (self._analogue(setup, setup.source, np.array([middle]))[0] - setup.level) > 0
-            low, high = (low, middle) if above else (middle, high)
-        return high
-
-    # digitising --------------------------------------------------------------------------------------------------
-
-    def _complete(self, trigger: float) -> Record:
-        setup, samples = self._setup, self.digitiser.samples(self._setup.span)
-        dt = setup.span / samples
-        first = math.ceil((trigger + setup.left) / dt) * dt  # the sample clock runs on its own
-        self._number += 1
-        record = Record(setup, self._number, trigger, first, samples)
-        if setup.average > 1:
-            before = self.record
-            record.count = 1 if before is None else before.count + 1
-            weight = 1 / min(record.count, setup.average)
-            for n, channel in enumerate(setup.channels, 1):
-                if channel.on:
-                    new = self._digitise(record, n, self._fit(samples, self.digitiser.average_points))
-                    record.codes[n] = new if before is None else before.codes[n] * (1 - weight) + new * weight
-        self.record = record
-        return record
-
-    def _digitise(self, record: Record, channel: int, points: int) -> FloatArray:
-        setting = record.setup.channels[channel - 1]
-        index = np.arange(points, dtype=np.int64) * (record.samples // points)
-        t = record.first + index * (record.dt * (1 + self.digitiser.clock_error))
-        volts = self._analogue(record.setup, channel, np.minimum(t, self._nodes.time))
-        volts += self.digitiser.noise * setting.full_scale * noise(self._seed, record.number, channel, index)
+    def digitise(self, setup: Setup, channel: int, number: int, index: NDArray[np.int64], t: FloatArray) -> FloatArray:
+        """(n,) codes 1 … 255 of samples `index` of acquisition `number`, taken at absolute times t (n,)."""
+        setting = setup.channels[channel - 1]
+        volts = self.analogue(setup, channel, np.minimum(t, self.nodes.time))
+        volts += self._digitiser.noise * setting.full_scale * noise(self._seed, number, channel, index)
         codes = np.rint((volts - setting.offset) * (256 / setting.full_scale)) + 128
         return np.asarray(np.clip(codes, 1, 255), np.float64)
 
-    def _analogue(self, setup: Setup, channel: int, t: FloatArray) -> FloatArray:
+    def analogue(self, setup: Setup, channel: int, t: FloatArray) -> FloatArray:
         """(n,) volts that the converter sees at ascending absolute times, referred to the tip as the scope knows it."""
         setting, probe = setup.channels[channel - 1], self._probes.get(channel)
         if probe is None:
             return np.zeros(len(t))
-        tau = 1 / (2 * math.pi * (self.digitiser.bandwidth_limit if setting.limited else self.digitiser.bandwidth))
+        tau = 1 / (2 * math.pi * (self._digitiser.bandwidth_limit if setting.limited else self._digitiser.bandwidth))
         volts = self._low_pass(probe.node, t, tau)
         if setting.coupling == "AC":
-            volts = volts - self._slow(probe.node, t, 1 / (2 * math.pi * self.digitiser.ac_corner))
+            volts = volts - self._slow(probe.node, t, 1 / (2 * math.pi * self._digitiser.ac_corner))
         return volts * (setting.probe / probe.attenuation)
 
     def _wave(self, node: str, t: FloatArray) -> FloatArray:
-        return self._nodes.wave(node, np.clip(t, self._armed_at, self._nodes.time))
+        return self.nodes.wave(node, np.clip(t, self._since, self.nodes.time))
 
     def _low_pass(self, node: str, t: FloatArray, tau: float) -> FloatArray:
-        """A single pole of time constant `tau`; where the times are far apart only its delay is left of it."""
+        """A single pole of time constant `tau` at evenly spaced times; where they are far apart, only its delay."""
         step = float(t[1] - t[0]) if len(t) > 1 else math.inf
         if step > 20 * tau:
             return self._wave(node, t - tau)
-        fine = max(1, math.ceil(step / (2 * tau)))  # edges are placed to within 2 tau
-        h = step / fine
+        h = max(step / max(1, math.ceil(step / (2 * tau))), tau / 64)  # edges are placed to within 2 tau
         lead = math.ceil(20 * tau / h)
-        grid = t[0] + h * np.arange(-lead, (len(t) - 1) * fine + 1)
-        return _pole(self._wave(node, grid), h / tau)[lead::fine]
+        grid = t[0] + h * np.arange(-lead, math.ceil((t[-1] - t[0]) / h - 1e-9) + 1)
+        return np.interp(t, grid, _pole(self._wave(node, grid), h / tau))
 
     def _slow(self, node: str, t: FloatArray, tau: float) -> FloatArray:
         """The same for a time constant far longer than the screen; settled at the level of the moment of arming."""
-        n = min(1_000_000, max(1000, math.ceil((t[-1] - self._armed_at) / 1e-6)))
-        grid = np.linspace(self._armed_at, max(float(t[-1]), self._armed_at + 1e-12), n)
+        n = min(1_000_000, max(1000, math.ceil((t[-1] - self._since) / 1e-6)))
+        grid = np.linspace(self._since, max(float(t[-1]), self._since + 1e-12), n)
         return np.interp(t, grid, _pole(self._wave(node, grid), float(grid[1] - grid[0]) / tau))
 
 
@@ -386,13 +201,3 @@ def _pole(x: FloatArray, ratio: float) -> FloatArray:
     inside = np.cumsum(blocks / decay, axis=1) * decay
     start = np.concatenate(([x[0]], inside[:-1, -1]))
     return np.concatenate(([x[0]], (inside + start[:, None] * decay).ravel()[: len(u)]))
-
-
-def _edge(y: FloatArray, band: float, ready: bool) -> tuple[int | None, bool]:
-    """First index where y is above 0 after having been at or below −band, and whether it has been there at the end."""
-    above, below = np.flatnonzero(y > 0), np.flatnonzero(y <= -band)
-    if not ready and len(below):
-        above = above[np.searchsorted(above, below[0]) :]
-    if len(above) and (ready or len(below)):
-        return int(above[0]), False
-    return None, ready or len(below) > 0

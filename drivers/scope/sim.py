@@ -10,18 +10,19 @@ real oscilloscope. Not simulated: measurements, math, references, digital channe
 """
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
-from drivers.scope.digitiser import LENGTHS, Acquisition, Channel, Digitiser, Nodes, ProbePoint, Setup
+from drivers.scope.acquisition import Acquisition
+from drivers.scope.digitiser import LENGTHS, Digitiser, FrontEnd, Nodes, ProbePoint
+from drivers.scope.panel import Handler, Panel, within
 from drivers.scope.session import Answer, Session
 from labctl.wire import scpi
 from labctl.wire.scpi import Commands, ScpiError, Status, Unit, boolean, choice, nr3, number
 
-Handler = Callable[..., Answer]
 WAIT_TRIGGER, RUN = 1 << 5, 1 << 3
 """Bits of the operation status condition register."""
 
@@ -46,13 +47,14 @@ class SimScope:
         self.digitiser = digitiser or Digitiser()
         self.identity = identity or f"labctl,simulated InfiniiVision,SIM-{seed},1.0"
         self.status = Status()
+        points = {n: ProbePoint(*probe) for n, probe in probes.items()}
         self.acquisition = Acquisition(
-            nodes,
-            {n: ProbePoint(*probe) for n, probe in probes.items()},
+            FrontEnd(nodes, points, self.digitiser, seed),
             triggers if callable(triggers) else lambda: triggers,
             self.digitiser,
-            seed,
         )
+        self._panel = Panel(self.digitiser, self._changed)
+        self._mode: Literal["run", "single", "digitize"] = "run"
         self._digitizing = False
         self._message_available = False
         self._armed_event = False
@@ -60,6 +62,7 @@ class SimScope:
         self._operation_event = 0
         self._operation_enable = 0
         self._defaults()
+        self.acquisition.close()  # switched on stopped: a chip that nobody looks at keeps no history
         self._commands = Commands({header: (handler, *_arity(handler)) for header, handler in self._table().items()})
         self._first = self.session()
 
@@ -100,39 +103,26 @@ class SimScope:
 
     def _defaults(self) -> None:
         """*RST: channel 1 on, 100 µs and 5 V a division, edge of channel 1 through 0 V, automatic sweep, running."""
-        self._channels = [Channel(on=n == 1) for n in range(1, self.digitiser.channels + 1)]
-        self._span, self._position, self._reference = 1e-3, 0.0, "CENT"
-        self._source, self._slope, self._sweep = 1, "POS", "AUTO"
-        self._levels = [0.0] * (self.digitiser.channels + 1)  # 0: external
-        self._type, self._count = "NORM", 8
+        self._panel.reset()
         self._wave_source, self._format, self._unsigned, self._msb_first = 1, "BYTE", True, True
         self._points, self._points_mode = 1000, "NORM"
-        self.acquisition.close()
-        self.acquisition.start("run", self._setup())
-
-    def _setup(self) -> Setup:
-        share = {"LEFT": 0.1, "CENT": 0.5, "RIGH": 0.9}[self._reference]
-        return Setup(
-            tuple(self._channels),
-            span=self._span,
-            left=self._position - share * self._span,
-            source=self._source,
-            level=self._levels[self._source],
-            slope=self._slope,  # type: ignore[arg-type]
-            auto=self._sweep == "AUTO",
-            average=self._count if self._type == "AVER" else 1,
-        )
+        self._mode = "run"
+        self._start()
 
     def _changed(self) -> None:
         """A setting has changed: what runs starts again with it; a finished record stays as it was taken."""
         if self.acquisition.state != "stop":
-            self.acquisition.start(self.acquisition.state, self._setup())
+            self._start()
 
-    def _start(self, state: str) -> None:
-        setup = self._setup()
-        if state == "single":  # :SINGle takes one acquisition, it does not average
+    def _start(self) -> None:
+        setup = self._panel.setup()
+        if self._mode == "single":  # :SINGle takes one acquisition, it does not average
             setup = replace(setup, average=1)
-        self.acquisition.start("run" if state == "run" else "single", setup)
+        self.acquisition.start("run" if self._mode == "run" else "single", setup)
+
+    def _acquire(self, mode: Literal["run", "single", "digitize"]) -> None:
+        self._mode = mode
+        self._start()
         self._armed_event = True
         self._operation_event |= RUN
         self.update()
@@ -148,6 +138,7 @@ class SimScope:
         table |= {
             "*IDN?": lambda: self.identity,
             "*RST": self._defaults,
+            ":SYSTem:PRESet": self._defaults,
             "*OPC": self._set_operation_complete,
             "*OPC?": lambda: "1",
             "*WAI": lambda: None,
@@ -157,13 +148,13 @@ class SimScope:
             "*TRG": self._digitize,
             ":SYSTem:ERRor[:NEXT]?": self._next_error,
             ":SYSTem:VERSion?": lambda: "1999.0",
-            ":RUN": lambda: self._start("run"),
-            ":SINGle": lambda: self._start("single"),
+            ":RUN": lambda: self._acquire("run"),
+            ":SINGle": lambda: self._acquire("single"),
             ":DIGitize": self._digitize,
             ":STOP": self.acquisition.stop,
             ":TRIGger:FORCe": self._force,
             ":BLANk": self._blank,
-            ":VIEW": lambda source: self._set_channel(self._source_of(source), on=True),
+            ":VIEW": lambda source: self._panel.show(self._panel.source(source), True),
             ":AER?": lambda: self._take("_armed_event"),
             ":TER?": lambda: self._take("_trigger_event"),
             ":OPERegister:CONDition?": lambda: f"{self._operation():+d}",
@@ -173,132 +164,14 @@ class SimScope:
             ":OPEE?": lambda: f"{self._operation_enable:+d}",
             ":RSTate?": lambda: {"stop": "STOP", "single": "SING", "run": "RUN"}[self.acquisition.state],
         }
-        return table | self._vertical() | self._horizontal() | self._triggering() | self._acquiring() | self._waveform()
-
-    def _vertical(self) -> dict[str, Handler]:
-        def get(n: int) -> Channel:
-            return self._channels[n - 1]
-
-        def flag(name: str) -> Handler:
-            return lambda n, text: self._set_channel(n, **{name: boolean(text)})
-
-        return {
-            ":CHANnel<n>:DISPlay": flag("on"),
-            ":CHANnel<n>:DISPlay?": lambda n: str(int(get(n).on)),
-            ":CHANnel<n>:BWLimit": flag("limited"),
-            ":CHANnel<n>:BWLimit?": lambda n: str(int(get(n).limited)),
-            ":CHANnel<n>:COUPling": lambda n, text: self._set_channel(n, coupling=choice(text, "DC", "AC")),
-            ":CHANnel<n>:COUPling?": lambda n: get(n).coupling,
-            ":CHANnel<n>:IMPedance": lambda n, text: _only(choice(text, "ONEMeg"), "ONEM"),
-            ":CHANnel<n>:IMPedance?": lambda n: "ONEM",
-            ":CHANnel<n>:INVert": lambda n, text: _only(boolean(text), False),
-            ":CHANnel<n>:INVert?": lambda n: "0",
-            ":CHANnel<n>:UNITs": lambda n, text: _only(choice(text, "VOLT"), "VOLT"),
-            ":CHANnel<n>:UNITs?": lambda n: "VOLT",
-            ":CHANnel<n>:PROBe": self._set_probe,
-            ":CHANnel<n>:PROBe?": lambda n: nr3(get(n).probe),
-            ":CHANnel<n>:RANGe": lambda n, text: self._set_range(n, number(text, "V")),
-            ":CHANnel<n>:RANGe?": lambda n: nr3(get(n).full_scale),
-            ":CHANnel<n>:SCALe": lambda n, text: self._set_range(n, 8 * number(text, "V")),
-            ":CHANnel<n>:SCALe?": lambda n: nr3(get(n).full_scale / 8),
-            ":CHANnel<n>:OFFSet": self._set_offset,
-            ":CHANnel<n>:OFFSet?": lambda n: nr3(get(n).offset),
-        }
-
-    def _horizontal(self) -> dict[str, Handler]:
-        def set_reference(text: str) -> None:
-            self._reference = choice(text, "LEFT", "CENTer", "RIGHt")
-            self._changed()
-
-        def set_position(text: str) -> None:
-            self._position = _within(number(text, "S"), -500, 500)
-            self._changed()
-
-        return {
-            ":TIMebase:MODE": lambda text: _only(choice(text, "MAIN"), "MAIN"),
-            ":TIMebase:MODE?": lambda: "MAIN",
-            ":TIMebase:RANGe": lambda text: self._set_span(number(text, "S")),
-            ":TIMebase:RANGe?": lambda: nr3(self._span),
-            ":TIMebase:SCALe": lambda text: self._set_span(10 * number(text, "S")),
-            ":TIMebase:SCALe?": lambda: nr3(self._span / 10),
-            ":TIMebase:POSition": set_position,
-            ":TIMebase:POSition?": lambda: f"{self._position:+.12E}",
-            ":TIMebase:DELay": set_position,
-            ":TIMebase:DELay?": lambda: f"{self._position:+.12E}",
-            ":TIMebase:REFerence": set_reference,
-            ":TIMebase:REFerence?": lambda: self._reference,
-        }
-
-    def _triggering(self) -> dict[str, Handler]:
-        def set_sweep(text: str) -> None:
-            self._sweep = choice(text, "AUTO", "NORMal", "TRIGgered").replace("TRIG", "NORM")
-            self._changed()
-
-        def set_slope(text: str) -> None:
-            self._slope = choice(text, "POSitive", "NEGative", "EITHer")
-            self._changed()
-
-        def set_source(text: str) -> None:
-            self._source = self._trigger_source(text)
-            self._changed()
-
-        def set_level(text: str, source: str | None = None) -> None:
-            n = self._source if source is None else self._trigger_source(source)
-            level = number(text, "V")
-            if n:
-                channel = self._channels[n - 1]
-                reach = 0.75 * channel.full_scale
-                _within(level, channel.offset - reach, channel.offset + reach)
-            else:
-                _within(level, -8, 8)
-            self._levels[n] = level
-            self._changed()
-
-        def get_level(source: str | None = None) -> str:
-            return nr3(self._levels[self._source if source is None else self._trigger_source(source)])
-
-        return {
-            ":TRIGger:MODE": lambda text: _only(choice(text, "EDGE"), "EDGE"),
-            ":TRIGger:MODE?": lambda: "EDGE",
-            ":TRIGger:SWEep": set_sweep,
-            ":TRIGger:SWEep?": lambda: self._sweep,
-            ":TRIGger[:EDGE]:SOURce": set_source,
-            ":TRIGger[:EDGE]:SOURce?": lambda: f"CHAN{self._source}" if self._source else "EXT",
-            ":TRIGger[:EDGE]:SLOPe": set_slope,
-            ":TRIGger[:EDGE]:SLOPe?": lambda: self._slope,
-            ":TRIGger[:EDGE]:LEVel": set_level,
-            ":TRIGger[:EDGE]:LEVel?": get_level,
-            ":TRIGger[:EDGE]:COUPling": lambda text: _only(choice(text, "DC"), "DC"),
-            ":TRIGger[:EDGE]:COUPling?": lambda: "DC",
-        }
-
-    def _acquiring(self) -> dict[str, Handler]:
-        def set_type(text: str) -> None:
-            self._type = choice(text, "NORMal", "AVERage")
-            self._changed()
-
-        def set_count(text: str) -> None:
-            self._count = round(_within(number(text), 2, 65536))
-            self._changed()
-
-        return {
-            ":ACQuire:TYPE": set_type,
-            ":ACQuire:TYPE?": lambda: self._type,
-            ":ACQuire:COUNt": set_count,
-            ":ACQuire:COUNt?": lambda: f"{self._count:+d}",
-            ":ACQuire:MODE?": lambda: "RTIM",
-            ":ACQuire:COMPlete?": lambda: "100",
-            ":ACQuire:COMPlete": lambda text: _only(number(text), 100.0),
-            ":ACQuire:POINts?": lambda: f"{self.digitiser.samples(self._span):+d}",
-            ":ACQuire:SRATe?": lambda: nr3(self.digitiser.samples(self._span) / self._span),
-        }
+        return table | self._panel.table() | self._waveform()
 
     def _waveform(self) -> dict[str, Handler]:
         def setter(name: str, read: Callable[[str], object]) -> Handler:
             return lambda text: setattr(self, name, read(text))
 
         return {
-            ":WAVeform:SOURce": setter("_wave_source", self._source_of),
+            ":WAVeform:SOURce": setter("_wave_source", self._panel.source),
             ":WAVeform:SOURce?": lambda: f"CHAN{self._wave_source}",
             ":WAVeform:FORMat": setter("_format", lambda text: choice(text, "BYTE", "WORD", "ASCii")),
             ":WAVeform:FORMat?": lambda: self._format,
@@ -345,22 +218,12 @@ class SimScope:
         return f"{event:+d}"
 
     def _set_operation_enable(self, text: str) -> None:
-        self._operation_enable = round(_within(number(text), 0, 32767))
-
-    def _source_of(self, text: str) -> int:
-        n = int(choice(text, "CHANnel<n>").removeprefix("CHAN"))
-        if not 1 <= n <= self.digitiser.channels:
-            raise ScpiError(-114, text[:20])
-        return n
-
-    def _trigger_source(self, text: str) -> int:
-        return 0 if choice(text, "EXTernal", "CHANnel<n>") == "EXT" else self._source_of(text)
+        self._operation_enable = round(within(number(text), 0, 32767))
 
     def _digitize(self, *sources: str) -> None:
         if sources:
-            chosen = {self._source_of(source) for source in sources}
-            self._channels = [replace(c, on=n in chosen) for n, c in enumerate(self._channels, 1)]
-        self._start("digitize")
+            self._panel.show_only({self._panel.source(source) for source in sources})
+        self._acquire("digitize")
         self._digitizing = self.acquisition.state != "stop"
 
     def _force(self) -> None:
@@ -368,38 +231,15 @@ class SimScope:
         self.update()
 
     def _blank(self, source: str | None = None) -> None:
-        for n in range(1, self.digitiser.channels + 1) if source is None else (self._source_of(source),):
-            self._set_channel(n, on=False)
-
-    def _set_channel(self, n: int, **changes: object) -> None:
-        self._channels[n - 1] = replace(self._channels[n - 1], **changes)  # type: ignore[arg-type]
-        self._changed()
-
-    def _set_probe(self, n: int, text: str) -> None:
-        probe = _within(number(text.upper().removesuffix("X")), 0.1, 10_000)
-        ratio = probe / self._channels[n - 1].probe
-        channel = self._channels[n - 1]  # the screen stays where it is at the connector
-        self._set_channel(n, probe=probe, full_scale=channel.full_scale * ratio, offset=channel.offset * ratio)
-
-    def _set_range(self, n: int, full_scale: float) -> None:
-        probe = self._channels[n - 1].probe
-        self._set_channel(n, full_scale=_rounded(_within(full_scale, 8e-3 * probe, 40.0 * probe)))
-
-    def _set_offset(self, n: int, text: str) -> None:
-        channel = self._channels[n - 1]
-        limit = (2.0 if channel.full_scale <= 1.6 * channel.probe * (1 + 1e-9) else 50.0) * channel.probe
-        self._set_channel(n, offset=_within(number(text, "V"), -limit, limit))
-
-    def _set_span(self, span: float) -> None:
-        self._span = _rounded(_within(span, 20e-9, 500))
-        self._changed()
+        for n in range(1, self.digitiser.channels + 1) if source is None else (self._panel.source(source),):
+            self._panel.show(n, False)
 
     def _set_points(self, text: str) -> None:
         if text.upper() in ("MAX", "MAXIMUM"):
             self._points = self.digitiser.memory
             return
         points = round(number(text))
-        if points not in LENGTHS:
+        if points not in (*LENGTHS, 62_500, 8_000_000):  # which is more than there ever is
             raise ScpiError(-222, f"{points} points")
         self._points = points
 
@@ -454,26 +294,9 @@ class SimScope:
         return scpi.block(wide.astype(">u2" if self._msb_first else "<u2").tobytes())
 
 
-def _within(value: float, low: float, high: float) -> float:
-    if not low * (1 - 1e-9 * math.copysign(1, low)) <= value <= high * (1 + 1e-9 * math.copysign(1, high)):
-        raise ScpiError(-222, f"{value:g} is outside {low:g} to {high:g}")
-    return value
-
-
 def _arity(handler: Handler) -> tuple[int, int]:
     """Fewest and most arguments."""
     parameters = inspect.signature(handler).parameters.values()
     many = any(p.kind == p.VAR_POSITIONAL for p in parameters)
     least = sum(p.default is p.empty and p.kind != p.VAR_POSITIONAL for p in parameters)
     return least, 1000 if many else len(parameters)
-
-
-def _only(value: object, possible: object) -> None:
-    """What the simulation does not have is refused, not ignored."""
-    if value != possible:
-        raise ScpiError(-224, f"only {possible} is simulated")
-
-
-def _rounded(value: float) -> float:
-    """Ranges have three digits."""
-    return float(f"{value:.3g}")

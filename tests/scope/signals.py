@@ -30,6 +30,10 @@ class Signals:
     def unwatch(self, node: str) -> None:
         del self.watched[node]
 
+    def forget(self, before: float) -> None:
+        for node, since in self.watched.items():
+            self.watched[node] = max(since, before)
+
     def wave(self, node: str, t: FloatArray) -> FloatArray:
         assert t.min() >= self.watched[node], "looks at what was before the watch began"
         assert t.max() <= self.time, "looks into the future"

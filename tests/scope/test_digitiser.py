@@ -163,7 +163,7 @@ def test_an_edge_between_two_looks_is_found_once() -> None:
     whole = trace(1)
     assert trace(2).codes.tolist() == trace(97).codes.tolist() == whole.codes.tolist()
     edge = int(np.argmax(whole.values > 0.5))
-    assert abs(whole.t[edge]) <= whole.dt + 1e-11  # the trigger itself is good to 2 ps
+    assert abs(whole.t[edge]) <= whole.dt + 1e-9  # a sample, and the amplifier's rise
 
 
 def test_what_lies_beyond_the_present_is_not_there_yet() -> None:

@@ -230,6 +230,14 @@ def test_formats_agree(client: Client) -> None:
     assert singles[6:] == ["NORM", "+1", "+500"]
 
 
+def test_reports_of_the_setup(client: Client) -> None:
+    client.raw("*RST")
+    assert client.ask(":CHANNEL2?").startswith(
+        ":CHAN2:RANG +4.00000000E+001;OFFS +0.00000000E+000;COUP DC;IMP ONEM;DISP 0"
+    )
+    assert client.ask(":tim?").startswith(":TIM:MODE MAIN;REF CENT;MAIN:RANG +1.00000000E-003;POS")
+
+
 def test_without_an_acquisition_there_is_nothing_to_read(client: Client) -> None:
     client.raw("*RST;:STOP")
     assert client.ask(":WAV:POIN?;PRE?").startswith("+0;+0,+0,+0,+1,")
@@ -253,10 +261,30 @@ def test_references_of_the_time_base(client: Client, reference: str, left: float
 
 
 def test_changing_the_probe_keeps_the_screen_at_the_connector(client: Client) -> None:
-    client.raw("*RST;:CHAN1:RANG 2;OFFS 0.5;PROB 10")
-    assert client.ask(":CHAN1:RANG?;OFFS?") == "+2.00000000E+001;+5.00000000E+000"
+    client.raw("*RST;:CHAN1:RANG 2;OFFS 0.5;:TRIG:LEV 0.3;:CHAN1:PROB 10")
+    assert client.ask(":CHAN1:RANG?;OFFS?;:TRIG:LEV?") == "+2.00000000E+001;+5.00000000E+000;+3.00000000E+000"
     client.raw(":CHAN1:PROB 1X")
     assert client.ask(":CHAN1:RANG?;OFFS?;PROB?") == "+2.00000000E+000;+5.00000000E-001;+1.00000000E+000"
+
+
+def test_a_chip_that_nobody_looks_at_keeps_no_history(client: Client) -> None:
+    assert client.nodes.watched == {}
+    assert client.ask(":RST?;:CHAN1:DISP?") == "STOP;1"
+    client.raw("*RST")
+    assert set(client.nodes.watched) == {"a"}
+    client.raw(":STOP")
+    assert client.nodes.watched == {}
+
+
+@pytest.mark.parametrize("source", ["CHAN1", "EXT"])
+@pytest.mark.parametrize(("mode", "sweep"), [("RUN", "AUTO"), ("RUN", "NORM"), ("SING", "NORM")])
+def test_history_does_not_grow_while_nothing_happens(client: Client, source: str, mode: str, sweep: str) -> None:
+    client.raw(f"*RST;:STOP;:CHAN1:OFFS 20;:TRIG:SOUR {source};LEV 2;SWE {sweep};:{mode}")
+    for _ in range(30):
+        client.nodes.advance(0.01)
+        client.raw("*OPC?")
+    kept = client.nodes.time - client.nodes.watched.get("a", client.nodes.time)
+    assert kept < 0.035  # a screen, and the time an automatic sweep waits
 
 
 def test_averages_grow_while_time_passes(client: Client) -> None:
