@@ -104,7 +104,7 @@ def test_endurance_applies_each_pulse_once(tmp_path: Path) -> None:
     array: Array1T1R = simulation.chip.array  # type: ignore[assignment]
     counts = []
     for cycles in (50, 51):
-        before = array.doses["pulses"]
+        before = bias_counts(array)
         with Bench(station, simulation.board_transport(), simulation.scope_transport, seed=3) as bench:
             path = tmp_path / f"{cycles}.h5"
             recorded = labctl.run("endurance", bench, row=2, column=1, cycles=cycles, per_decade=1, out=path)
