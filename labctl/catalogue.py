@@ -116,26 +116,38 @@ def _files(root: Path) -> Iterator[tuple[str, list[int]]]:
 def _look(root: Path, path: str, size: int) -> Entry:
     from labctl.journal import is_being_written
     from labctl.journal_reader import JournalReader
-    from labctl.reader import load, open_file
+    from labctl.reader import load
 
     full = root / path
     journal = Path(f"{full}.journal")
     try:
+        running = journal.exists() and is_being_written(journal)
+        # a finished file may still have its journal, when the run was cut off just before removing it
+        if not running and full.exists() and (entry := _finished(full, path, size)):
+            return entry
         if journal.exists():
-            running = is_being_written(journal)
             with JournalReader(journal) as reader:
                 return _entry(path, "running" if running else "interrupted", reader.header, None, size)
-        with open_file(full) as file:  # a finished file in one go
-            status = str(file.attrs.get("status", ""))
-            if file.attrs.get("format") == "labctl run" and status not in ("", "running"):
-                entry = file["entry"]
-                main = entry.attrs.get("default")
-                rows = len(entry[main]["elapsed"]) if main else 0
-                return _entry(path, status, json.loads(entry["header"].asstr()[()]), rows, size)
         run = load(full)
         return _entry(path, run.status, run.header, run.row_count() if run.tables else 0, size)
     except (LabctlError, OSError, KeyError, ValueError) as error:
         return Entry(path, "unreadable", size=size, problem=str(error))
+
+
+def _finished(full: Path, path: str, size: int) -> Entry | None:
+    from labctl.reader import open_file
+
+    try:
+        with open_file(full) as file:  # all that is asked for in one go: `load` would open it twice
+            status = str(file.attrs.get("status", ""))
+            if file.attrs.get("format") != "labctl run" or status in ("", "running"):
+                return None
+            content = file["entry"]
+            main = content.attrs.get("default")
+            rows = len(content[main]["elapsed"]) if main else 0
+            return _entry(path, status, json.loads(content["header"].asstr()[()]), rows, size)
+    except StorageError:
+        return None
 
 
 def _entry(path: str, status: str, header: dict[str, Any], rows: int | None, size: int) -> Entry:

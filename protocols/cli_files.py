@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -118,8 +119,9 @@ def _replay(options: argparse.Namespace) -> int:
     for event in playback:
         name, values = _described(event.item, units)
         if options.json:
-            line = {"t": event.t, "rows": event.rows, "what": name, "values": {k: v for k, (v, _) in values.items()}}
-            print(json.dumps(line, ensure_ascii=False, default=str), flush=True)
+            plain = {key: _plain(value) for key, (value, _) in values.items()}
+            line = {"t": event.t, "rows": event.rows, "what": name, "values": plain}
+            print(json.dumps(line, ensure_ascii=False), flush=True)
         else:
             shown = "  ".join(f"{key} = {number(value, unit)}" for key, (value, unit) in values.items())
             print(f"{event.t:10.3f} s  {name}: {shown}", flush=True)
@@ -149,7 +151,7 @@ def _changes(options: argparse.Namespace) -> int:
 
     result = with_module(options.file, options.module)
     if options.json:
-        print(json.dumps(asdict(result), indent=2, ensure_ascii=False, default=_plain))
+        print(json.dumps(_plain(asdict(result)), indent=2, ensure_ascii=False))
         return 1 if result.found or result.columns else 0
     if result.dropped:
         print(f"recorded parameters that it does not take: {', '.join(result.dropped)}")
@@ -177,7 +179,13 @@ def _text(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else str(value)
+    """As JSON has it: null for what is not finite, as in `labctl show --json`."""
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _import(options: argparse.Namespace) -> None:

@@ -156,3 +156,6 @@ def test_running_interrupted_recovered_and_unreadable(tmp_path: Path) -> None:
 
     recover(folder / "now.h5")
     assert statuses()["now.h5"] == "recovered"
+    # cut off between finishing the file and removing its journal: the file is whole
+    Journal(folder / "done.h5.journal", {"protocol": "iv_sweep", "params": {}}, [Table(Point)]).close()
+    assert statuses()["done.h5"] == "done"

@@ -61,6 +61,7 @@ def test_playback(recorded: Run, capsys: pytest.CaptureFixture[str]) -> None:
     items = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [item["what"] for item in items] == ["event identities", "point", "point", "event end"]
     assert [item["rows"] for item in items] == [0, 1, 2, 2]
+    assert "NaN" not in json.dumps(items)  # isi of a silent neuron: null, as in show --json
     assert main(["replay", str(recorded.path), "--speed", "inf", "--from", "1000"]) == 0
     assert capsys.readouterr().out == ""
     assert failing(capsys, "replay", str(recorded.path), "--speed", "0")[0] == 2
