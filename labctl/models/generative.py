@@ -122,10 +122,8 @@ class Generative:
 
     @property
     def features(self) -> FloatArray:
-        """(cells, 4): present cycle's R_HRS (Ω), U_SET (V, < 0), R_LRS (Ω), U_RESET (V)."""
-        y = np.array(self._state.y.swapaxes(1, 2).reshape(-1, 4)[: self._n], np.float64)
-        y[:, 0] = 10.0 ** y[:, 0]
-        return y
+        """(cells, 4): present cycle's R_HRS (Ω), v_SET (V, > 0), R_LRS (Ω), v_RESET (V, < 0); v = v_bl - v_sl."""
+        return _features(self._state.y.swapaxes(1, 2).reshape(-1, 4)[: self._n])
 
     @property
     def bytes_a_cell(self) -> float:
@@ -310,3 +308,24 @@ class Generative:
         if self._broken:
             given = (self._codes, noise, self._reads, np.uint64(self.seed))
             self._run(aging.broken, len(blocks), blocks, u, sat, *given, out)
+
+
+def generate_cycles(params: GenerativeParams, devices: int, cycles: int, seed: int = 0) -> FloatArray:
+    """Features of a stationary run without any voltage, (devices, cycles, 4), as `Generative.features` gives them.
+
+    The cycles are those that a `Generative` of this seed goes through if no SET and no RESET fails.
+    """
+    if devices < 1 or cycles < 1:
+        raise UsageError(f"devices = {devices}, cycles = {cycles}; give at least one of each")
+    cells = Generative((devices,), params, seed=seed)
+    y = np.empty((cycles, len(cells._state.flags), 4, LANES), np.float32)
+    cells._run(kernel.cycle_blocks, y.shape[1], cells._state, cells._tables, y)
+    return _features(y.transpose(1, 3, 0, 2).reshape(-1, cycles, 4)[:devices])
+
+
+def _features(y: NDArray[np.float32]) -> FloatArray:
+    """y of the paper, (…, 4), with R_HRS in ohm and the signs of v."""
+    out = y.astype(np.float64)
+    out[..., 0] = 10.0 ** out[..., 0]
+    out[..., 1::2] *= -1.0
+    return out

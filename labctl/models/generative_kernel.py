@@ -120,13 +120,12 @@ def _draw_together(first: Any, s: Any, n: Any, mask: Any, hist: Any, count: Any,
     new, oldest = scratch.new, hist[s]
     for i in range(LANES):
         scratch.cell[i] = u4(first + i)
+    x = new if n == LANES else scratch.x
+    _advance(LANES, scratch.cell, count, hist, s, tables, scratch.e, x)
     if n == LANES:
-        _advance(LANES, scratch.cell, count, hist, s, tables, scratch.e, new)
         for i in range(4 * LANES):
             oldest[i] = new[i]
     else:
-        x = scratch.x
-        _advance(LANES, scratch.cell, count, hist, s, tables, scratch.e, x)
         for i in range(LANES):
             if mask[i]:
                 for k in range(place(i), place(i) + 4 * CHUNK, CHUNK):
@@ -313,6 +312,17 @@ def _gated(u: Any, sat: Any, ratio: Any, threshold: Any, tables: Any, to_set: An
 
 
 @jit
+def _scratch(p: Any) -> Any:
+    """Working memory for a VAR of order p."""
+    work, masks, byte = np.empty((5, LANES), np.float32), np.empty((4, LANES), np.uint8), np.empty((3, LANES), np.uint8)
+    e, x, new = np.empty(4 * LANES, np.float32), np.empty(4 * LANES, np.float32), np.zeros(4 * LANES, np.float32)
+    cell, count = np.zeros(LANES, np.uint32), np.zeros(LANES, np.uint32)
+    gathered, lane = np.zeros((p, 4 * LANES), np.float32), np.empty(LANES, np.intp)
+    get, put = np.empty(LANES, np.uintp), np.empty(LANES, np.uintp)
+    return Scratch(work, masks, e, x, new, gathered, cell, count, lane, get, put, byte[0], byte[1], byte[2])
+
+
+@jit
 def _age(b: Any, u: Any, width: Any, now: Any, state: Any, to_set: Any, to_reset: Any) -> None:
     """A cell that switched is born at the end of the hold; another that was held is older by the hold."""
     born, aged = state.born[b], state.aged[b]
@@ -339,12 +349,8 @@ def pulse_blocks(
     limited = False
     for value in sat.flat:
         limited |= value < np.inf
-    work, masks, byte = np.empty((5, LANES), np.float32), np.empty((4, LANES), np.uint8), np.empty((3, LANES), np.uint8)
-    e, x, new = np.empty(4 * LANES, np.float32), np.empty(4 * LANES, np.float32), np.zeros(4 * LANES, np.float32)
-    cell, count = np.zeros(LANES, np.uint32), np.zeros(LANES, np.uint32)
-    gathered, lane = np.zeros((tables.lags.shape[0], 4 * LANES), np.float32), np.empty(LANES, np.intp)
-    get, put = np.empty(LANES, np.uintp), np.empty(LANES, np.uintp)
-    scratch = Scratch(work, masks, e, x, new, gathered, cell, count, lane, get, put, byte[0], byte[1], byte[2])
+    scratch = _scratch(tables.lags.shape[0])
+    work, masks = scratch.work, scratch.masks
     uu, dd, ss = work[2], work[3], work[4]
     to_set, to_reset = masks[2], masks[3]
     for k in range(lo, hi):
@@ -367,3 +373,14 @@ def pulse_blocks(
                 for i in range(LANES):
                     current = mix(uu[i], ratio[i], tables)
                     out[t, k * LANES + i] = -min(max(current, -ss[i]), ss[i])
+
+
+@jit
+def cycle_blocks(lo: Any, hi: Any, state: Any, tables: Any, out: Any) -> None:
+    """Draw cycle after cycle of all lanes, without voltages; out (cycles, blocks, 4, LANES) takes y."""
+    scratch = _scratch(tables.lags.shape[0])
+    every = np.ones(LANES, np.uint8)
+    for b in range(lo, hi):
+        for t in range(out.shape[0]):
+            _draw(b * LANES, every, state.hist[b], state.slot[b], state.count[b], tables, scratch)
+            features(scratch.new, state.device[b], tables.gamma, out[t, b], every)

@@ -21,6 +21,7 @@ def cycle(cells: Generative, count: int) -> NDArray[np.float64]:
         cells.write(0.0, 1.5, 3.0, LONG)
         y[:] = cells.features
     out[..., 0] = np.log10(out[..., 0])
+    out[..., 1::2] *= -1  # the published table is in U = -v
     return out
 
 

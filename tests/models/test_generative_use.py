@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from labctl.errors import UsageError
 from labctl.models.effects import Defects, Effects
-from labctl.models.generative import Generative
+from labctl.models.generative import Generative, generate_cycles
 from labctl.models.generative_params import GenerativeParams, load
 
 from .generative_common import PUBLISHED, WIDE
@@ -49,6 +49,17 @@ def test_order_grouping_and_threads_change_nothing(n: int, seed: int, data: st.D
     assert np.array_equal(whole.read(-0.2, 0.0, 3.0, 1e8), parts.read(-0.2, 0.0, 3.0, 1e8))
     cells = rng.permutation(n)[: n // 2 + 1]
     assert np.array_equal(whole.read(-0.2, 0.0, 3.0, 1e8)[cells], parts.read(-0.2, 0.0, 3.0, 1e8, cells))
+
+
+def test_generated_cycles_are_those_of_pulses() -> None:
+    cells = lrs(200)
+    out = generate_cycles(PARAMS, 200, 12, seed=4)
+    for n in range(12):
+        cells.write(0.0, 1.5, 3.0, 1e9)
+        assert np.array_equal(cells.features, out[:, n])
+        cells.write(1.5, 0.0, 3.0, 1e9)
+    with pytest.raises(UsageError):
+        generate_cycles(PARAMS, 0, 5)
 
 
 def test_many_threads_on_a_large_array() -> None:
@@ -97,9 +108,9 @@ def test_threshold_moves_with_log_width(width: float) -> None:
     def moved(v: np.ndarray, beta: float) -> np.ndarray:
         return beta * np.log10(1 + (10 ** (v / beta) - 1) * timing.width / width)
 
-    v_set = moved(-cells.features[:, 1], timing.beta_set)
+    v_set = moved(cells.features[:, 1], timing.beta_set)
     decades = np.log10(width / timing.width)  # where 10**(V/beta) is large, the law is a straight line
-    assert v_set == pytest.approx(-cells.features[:, 1] - timing.beta_set * decades, abs=2e-3)
+    assert v_set == pytest.approx(cells.features[:, 1] - timing.beta_set * decades, abs=2e-3)
     ok = v_set < 1.49
     assert ok.sum() > 200
     before = cells.read(0.2, 0.0, 3.0, 0.0)
@@ -109,7 +120,7 @@ def test_threshold_moves_with_log_width(width: float) -> None:
     r = 0.2 / -cells.read(0.0, 0.2, 3.0, 0.0)
     assert r[ok] == pytest.approx(cells.features[ok, 2], rel=1e-4)
     assert (cells.read(0.2, 0.0, 3.0, 0.0) != before)[ok].all()
-    v_reset = moved(cells.features[:, 3], timing.beta_reset)
+    v_reset = moved(-cells.features[:, 3], timing.beta_reset)
     ok &= v_reset < 1.49
     cells.write(0.0, np.where(ok, v_reset - 1e-4, 0.0), 3.0, width)
     assert (cells.cycles == 0).all()
