@@ -61,11 +61,21 @@ def test_playback(recorded: Run, capsys: pytest.CaptureFixture[str]) -> None:
     items = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [item["what"] for item in items] == ["event identities", "point", "point", "event end"]
     assert [item["rows"] for item in items] == [0, 1, 2, 2]
-    assert "NaN" not in json.dumps(items)  # isi of a silent neuron: null, as in show --json
     assert main(["replay", str(recorded.path), "--speed", "inf", "--from", "1000"]) == 0
     assert capsys.readouterr().out == ""
     assert failing(capsys, "replay", str(recorded.path), "--speed", "0")[0] == 2
     assert main(["replay", str(recorded.path), "--verify"]) == 0
+
+
+def test_json_lines_hold_null_where_there_is_no_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "iv.csv").write_text("t,V,I\n0,0,\n1,1,1\n")
+    assert main(["import", str(tmp_path / "iv.csv")]) == 0
+    capsys.readouterr()
+    assert main(["replay", str(tmp_path / "iv.h5"), "--speed", "inf", "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "NaN" not in lines[0]
+    assert json.loads(lines[0])["values"]["i"] is None
+    assert json.loads(lines[1])["values"]["i"] == 1.0
 
 
 def test_a_recorded_file_is_a_bench(recorded: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

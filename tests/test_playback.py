@@ -2,20 +2,26 @@
 
 import math
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated as A
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 import labctl
+from drivers.bench import Bench
+from drivers.fpga.sim import SimBoard
 from labctl.errors import UsageError
 from labctl.playback import Playback, Played
-from labctl.protocol import Rows, Table, Trace
+from labctl.protocol import Rows, Table, Trace, protocol
 from labctl.quantity import Q
 from labctl.reader import Event, Run
+from labctl.station import load_station
 from labctl.store import Store
+from labctl.transport.loop import LoopTransport
+from tests.fpga.plant import ResistorPlant
 
 
 class Point(NamedTuple):
@@ -212,6 +218,37 @@ def test_a_long_run_reads_every_row_once_and_right(tmp_path: Path) -> None:
     events = list(labctl.load(path).playback(speed=math.inf))
     assert [event.item.t for event in events] == [k * 0.5 for k in range(n)]
     assert [event.rows for event in events] == list(range(1, n + 1))
+
+
+@protocol
+def mixed(bench: Bench) -> Iterator[Point | Spike | Rows | Trace]:
+    """Rows of two tables, a block, traces."""
+    with bench.powered():
+        for k in range(3):
+            yield Point(bench.count([0], 1e-3).rate(0), f"row {k}")
+            yield Trace("ramp", np.arange(k + 1, dtype=np.int16), 1e-3, 0.0, "V", 0.0, 1.0)
+            yield Spike(0.1 * k)
+        yield BLOCK
+        yield Point(9.0, "last")
+
+
+def shown(item: Any, rows: int) -> tuple[Any, ...]:
+    """What a view makes of an item."""
+    if isinstance(item, Trace):
+        return rows, item.name, item.values.tolist(), item.t.tolist()
+    if isinstance(item, Rows):
+        return rows, Table(item.row).name, {key: values.tolist() for key, values in item.columns.items()}
+    return rows, Table(type(item)).name, item._asdict()
+
+
+def test_a_view_sees_what_it_saw_while_it_was_recorded(tmp_path: Path) -> None:
+    live: list[tuple[Any, ...]] = []
+    board = SimBoard(ResistorPlant(), word_lines=16, bit_lines=4)
+    bench = Bench(load_station("sim"), LoopTransport(board), lambda: LoopTransport(board))
+    run = labctl.run(mixed, bench, out=tmp_path / "x.h5", watch=lambda item, rows: live.append(shown(item, rows)))
+    played_back = run.playback(speed=math.inf)
+    assert [shown(event.item, event.rows) for event in played_back if not isinstance(event.item, Event)] == live
+    assert len(live) == 11
 
 
 def test_an_empty_run(tmp_path: Path) -> None:
