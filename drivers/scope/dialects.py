@@ -74,6 +74,7 @@ class Dialect:
     force: str
     armed: tuple[str, Callable[[str], bool]]  # query, answer → waits for the trigger (or has had it)
     done: tuple[str, Callable[[str], bool]]  # query, answer → the single acquisition is complete
+    triggered: tuple[str, Callable[[str], bool]]  # query, answer → there was a trigger since it was last asked
     averaged: tuple[str, Callable[[str], int]]  # query, answer → acquisitions averaged so far; {n}
     error: tuple[str, Callable[[str], str]]  # query, answer → what is wrong, "" when the queue is empty
     select: str  # n, points, word: choose what to read; a query, answered with the scaling
@@ -169,15 +170,16 @@ KEYSIGHT_INFINIIVISION = Dialect(
     slopes={"rising": "POS", "falling": "NEG", "either": "EITH"},
     mode=Setting(":ACQ:TYPE {mode};COUN {count};TYPE?;COUN?", _fields("MODE", "count")),
     modes=("NORM", "AVER"),
-    arm=":SING",
+    arm="*CLS;:SING",  # *CLS also forgets earlier triggers
     # :SINGle does not average (chapter Synchronizing Acquisitions) and :DIGitize blocks; that :WAVeform:COUNt? counts
     # while it runs is unchecked
-    arm_average=":RUN",
+    arm_average="*CLS;:RUN",
     stop=":STOP",
     force=":TRIG:FORC",
     # Synchronizing with a Single-Shot DUT: :AER? is 1 once the trigger is armed, run bit 3 falls when it has stopped
     armed=(":AER?", lambda answer: int(answer) == 1),
     done=(":OPER:COND?", lambda answer: not int(answer) & 8),
+    triggered=(":TER?", lambda answer: int(answer) == 1),
     averaged=(":WAV:SOUR CHAN{n};COUN?", int),
     error=(":SYST:ERR?", _infiniivision_error),
     select=":WAV:SOUR CHAN{n};FORM {format};UNS 1;BYT LSBF;:WAV:POIN:MODE RAW;:WAV:POIN {points};PRE?",

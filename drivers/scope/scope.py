@@ -208,18 +208,25 @@ class Scope:
     def wait(self, abort: Callable[[], None] | None = None, timeout: float = 10.0) -> None:
         """Until the acquisition is complete. `abort` is called at each look and may raise.
 
-        Raises `InstrumentError`, leaving the oscilloscope stopped, when there was no trigger within `timeout` s.
+        Raises `InstrumentError`, leaving the oscilloscope stopped, when that takes longer than `timeout` s.
         """
         try:
             complete = self._poll(self._complete, timeout, abort)
+            triggered = complete or self._read(*self.dialect.triggered)
         except BaseException:
             self._stop_quietly()
             raise
         if self._averages > 1 or not complete:
             self.stop()
-        if not complete:
+        if not triggered:
             raise InstrumentError(
                 f"the oscilloscope did not trigger within {timeout:g} s; check trigger source, level and cable"
+            )
+        if not complete:
+            what = "its screen" if self._averages == 1 else f"its average of {self._averages}"
+            raise InstrumentError(
+                f"the oscilloscope triggered, but {what} was not complete within {timeout:g} s; wait longer (on a"
+                " simulated bench: let the board run longer), or choose a shorter time base or fewer averages"
             )
 
     def force(self) -> None:

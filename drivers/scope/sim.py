@@ -136,6 +136,7 @@ class SimScope:
     def _table(self) -> dict[str, Handler]:
         table: dict[str, Handler] = dict(scpi.common_commands(self.status))
         table |= {
+            "*CLS": self._clear_status,
             "*IDN?": lambda: self.identity,
             "*RST": self._defaults,
             ":SYSTem:PRESet": self._defaults,
@@ -196,6 +197,11 @@ class SimScope:
         }
 
     # what commands do --------------------------------------------------------------------------------------------
+
+    def _clear_status(self) -> None:
+        self.status.clear()
+        self._armed_event = self._trigger_event = False
+        self._operation_event = 0
 
     def _set_operation_complete(self) -> None:
         self.status.event |= scpi.ESR_BITS["OPC"]

@@ -236,7 +236,7 @@ def test_an_average_waits_for_all_its_acquisitions() -> None:
     scope.arm()
     for _ in range(3):
         nodes.advance(2e-3, trigger=True)
-    with pytest.raises(InstrumentError, match="did not trigger"):
+    with pytest.raises(InstrumentError, match="triggered, but its average of 4 was not complete"):
         scope.wait(timeout=0.0)
 
 

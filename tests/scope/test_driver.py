@@ -54,7 +54,7 @@ def test_the_bytes_of_a_measurement() -> None:
         NO_ERROR,
         (":ACQ:TYPE NORM;COUN 2;TYPE?;COUN?", "NORM;+2"),
         NO_ERROR,
-        (":SING", None),
+        ("*CLS;:SING", None),
         (":AER?", "+0"),
         (":AER?", "+1"),
         (":OPER:COND?", "+40"),
@@ -84,7 +84,7 @@ def test_the_bytes_of_an_average() -> None:
     scope, script = configured(
         (":ACQ:TYPE AVER;COUN 16;TYPE?;COUN?", "AVER;+16"),
         NO_ERROR,
-        (":RUN", None),
+        ("*CLS;:RUN", None),
         (":AER?", "+1"),
         (":WAV:SOUR CHAN1;COUN?", "+3"),
         (":WAV:SOUR CHAN1;COUN?", "+16"),
@@ -249,10 +249,11 @@ def test_a_dead_scope_is_a_timeout() -> None:
 
 def test_waiting_in_vain_stops_the_scope() -> None:
     looks = [(":OPER:COND?", "+8")] * 10  # after 0, 1, 3, 7, 15, 31, 63, 113, 163, 213 ms
-    scope, script = run(*looks, (":STOP", None))
-    with pytest.raises(InstrumentError, match=re.escape("did not trigger within 0.2 s")):
-        scope.wait(timeout=0.2)
-    script.finish()
+    for triggered, words in (("+0", "did not trigger within 0.2 s"), ("+1", "triggered, but its screen was not")):
+        scope, script = run(*looks, (":TER?", triggered), (":STOP", None))
+        with pytest.raises(InstrumentError, match=re.escape(words)):
+            scope.wait(timeout=0.2)
+        script.finish()
 
 
 def test_an_abort_ends_the_wait_and_stops_the_scope() -> None:
@@ -271,7 +272,7 @@ def test_an_abort_ends_the_wait_and_stops_the_scope() -> None:
 
 
 def test_a_scope_that_does_not_arm() -> None:
-    scope, script = configured((":SING", None), *[(":AER?", "+0")] * 4, NO_ERROR)
+    scope, script = configured(("*CLS;:SING", None), *[(":AER?", "+0")] * 4, NO_ERROR)
     with pytest.raises(InstrumentError, match="does not arm within"):
         scope.arm(timeout=6e-3)
     script.finish()
@@ -298,4 +299,4 @@ def test_every_exchange_is_recorded() -> None:
     trace = scope.fetch(1)
     assert [request for request, _ in taken][-2:] == [SELECT.replace("1000", "10000").encode() + b"\n", b":WAV:DATA?\n"]
     assert taken[-1][1] == b"#800010000" + trace.codes.astype("u1").tobytes() + b"\n"
-    assert (b":SING\n", b"") in taken
+    assert (b"*CLS;:SING\n", b"") in taken

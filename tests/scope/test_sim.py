@@ -194,6 +194,9 @@ def test_events_of_an_acquisition(client: Client) -> None:
     client.nodes.advance(1e-3)
     assert client.ask(":OPER:COND?;:RST?") == "+0;STOP"
     assert client.ask(":OPER?;:OPER?") == "+8;+0"
+    client.raw(":SING")
+    client.nodes.advance(2e-3, trigger=True)
+    assert client.ask("*CLS;:TER?;:AER?;:OPER?") == "+0;+0;+0"
 
 
 def fetched(client: Client, form: str, extra: str = "") -> bytes:
