@@ -311,9 +311,9 @@ def _gated(u: Any, sat: Any, ratio: Any, threshold: Any, tables: Any, to_set: An
         to_reset[i] &= choose(abs(mix(threshold[i], r, tables)) < s, np.uint8(1), np.uint8(0))
 
 
-@jit
+@inline
 def _scratch(p: Any) -> Any:
-    """Working memory for a VAR of order p."""
+    """Working memory for a VAR of order p; inlined, or LLVM would fear that it overlaps the state (3 times slower)."""
     work, masks, byte = np.empty((5, LANES), np.float32), np.empty((4, LANES), np.uint8), np.empty((3, LANES), np.uint8)
     e, x, new = np.empty(4 * LANES, np.float32), np.empty(4 * LANES, np.float32), np.zeros(4 * LANES, np.float32)
     cell, count = np.zeros(LANES, np.uint32), np.zeros(LANES, np.uint32)
