@@ -1,0 +1,143 @@
+"""What is read off recorded I–V loops of a memristor: switching voltages, resistances, the curves between them.
+
+v = v_bl - v_sl in V and i in A, positive from BL to SL; a SET takes positive v, a RESET negative v. A loop goes out and
+back once on each side, in any order of the sides, from anywhere near 0 V.
+"""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from labctl.errors import UsageError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.intp]
+SWITCHED = 1.2
+"""A side whose resistance changes by less than this factor did not switch."""
+
+
+class Features(NamedTuple):
+    """One row a cycle; nan where a side is missing, does not reach the read voltage, or did not switch."""
+
+    cycle: Ints  # (cycles,) numbers given, in order of appearance
+    r_hrs: Floats  # (cycles,) Ω, at +v_read before the SET
+    v_set: Floats  # (cycles,) V, > 0: half-way between the samples across which the current jumps most
+    r_lrs: Floats  # (cycles,) Ω, at +v_read after the SET
+    v_reset: Floats  # (cycles,) V, < 0: half a sample beyond the largest |current| of the RESET side
+
+    def table(self) -> Floats:
+        """(cycles, 4): r_hrs, v_set, r_lrs, v_reset, as `labctl.models.fit_generative` takes them for one device."""
+        return np.stack([self.r_hrs, self.v_set, self.r_lrs, self.v_reset], axis=1)
+
+
+class Curves(NamedTuple):
+    """Samples on curves along which the state does not move, with the conductance of that state at v_read."""
+
+    v: Floats  # (n,) V
+    i: Floats  # (n,) A
+    g: Floats  # (n,) S
+
+
+class _Side(NamedTuple):
+    """One side of a loop, polarity taken out: |v| rising to the peak, then falling."""
+
+    v: Floats
+    i: Floats
+    peak: int
+
+
+def set_reset_features(v: ArrayLike, i: ArrayLike, cycle: ArrayLike, v_read: float = 0.2) -> Features:
+    """Switching voltages and resistances of each cycle; v, i and cycle (a number a sample) are (n,).
+
+    Resistances are interpolated linearly at v_read (V, > 0). Raises `UsageError` for input that is not finite, not of
+    one shape, or for cycles that come back after another has begun.
+    """
+    volts, amps, numbers, parts = _checked(v, i, cycle, v_read)
+    rows = np.full((len(parts), 4), np.nan)
+    for row, part in zip(rows, parts, strict=True):
+        up, down = _side(volts[part], amps[part], 1.0), _side(volts[part], amps[part], -1.0)
+        if up is not None:
+            before, after = _branches_at(up, v_read)
+            row[0], row[2] = before, after
+            if before > SWITCHED * after:
+                step = np.diff(up.i[: up.peak + 1])
+                k = int(np.argmax(step))
+                row[1] = (up.v[k] + up.v[k + 1]) / 2
+        if down is not None:
+            before, after = _branches_at(down, v_read)
+            k = int(np.argmax(down.i[: down.peak + 1]))
+            if after > SWITCHED * before and k < down.peak:
+                row[3] = -(down.v[k] + down.v[k + 1]) / 2
+    return Features(numbers, *rows.T)
+
+
+def state_curves(v: ArrayLike, i: ArrayLike, cycle: ArrayLike, v_read: float = 0.2) -> Curves:
+    """The parts of loops on which a state rests, for fitting its I–V curve.
+
+    HRS: before the SET, and after the RESET's peak; LRS: after the SET's peak, and before the RESET. The samples beside
+    a switching are left out. Raises as `set_reset_features` does.
+    """
+    volts, amps, _, parts = _checked(v, i, cycle, v_read)
+    found = set_reset_features(v, i, cycle, v_read)
+    out: list[Floats] = []
+    for part, v_set, v_reset in zip(parts, found.v_set, found.v_reset, strict=True):
+        for sign, edge in ((1.0, v_set), (-1.0, -v_reset)):
+            side = _side(volts[part], amps[part], sign)
+            if side is None or np.isnan(edge):
+                continue
+            rising, falling = slice(0, side.peak + 1), slice(side.peak + 1, None)
+            step = np.abs(np.diff(side.v)).max()
+            for branch, keep in ((rising, side.v[rising] < edge - step), (falling, side.v[falling] > 0)):
+                x, y = side.v[branch][keep], side.i[branch][keep]
+                g = 1.0 / _resistance(x, y, v_read)
+                if np.isfinite(g):
+                    out.append(np.stack([sign * x, sign * y, np.full(len(x), g)]))
+    if not out:
+        raise UsageError("no loop switches and reaches the read voltage on both branches; give whole I–V loops")
+    return Curves(*np.concatenate(out, axis=1))
+
+
+def _checked(v: ArrayLike, i: ArrayLike, cycle: ArrayLike, v_read: float) -> tuple[Floats, Floats, Ints, list[slice]]:
+    volts, amps, numbers = np.asarray(v, np.float64), np.asarray(i, np.float64), np.asarray(cycle)
+    if volts.ndim != 1 or not volts.shape == amps.shape == numbers.shape or not volts.size:
+        raise UsageError(f"v, i and cycle have shapes {volts.shape}, {amps.shape}, {numbers.shape}; give three lists")
+    if not np.issubdtype(numbers.dtype, np.integer):
+        raise UsageError(f"cycle is {numbers.dtype}; give whole numbers")
+    if not (np.isfinite(volts).all() and np.isfinite(amps).all()):
+        raise UsageError("v or i contains NaN or infinity; leave out samples that were not measured")
+    if not (np.isfinite(v_read) and v_read > 0):
+        raise UsageError(f"v_read = {v_read} V; give a voltage > 0")
+    edges = np.concatenate([[0], np.flatnonzero(np.diff(numbers)) + 1, [len(numbers)]])
+    names = numbers[edges[:-1]].astype(np.intp)
+    if len(np.unique(names)) != len(names):
+        raise UsageError("a cycle number comes back after another cycle; give the samples in the order of measuring")
+    return volts, amps, names, [slice(int(a), int(b)) for a, b in pairwise(edges)]
+
+
+def _side(v: Floats, i: Floats, sign: float) -> _Side | None:
+    """The stretch around the peak of one polarity."""
+    x = sign * v
+    peak = int(np.argmax(x))
+    if x[peak] <= 0:
+        return None
+    lower = np.flatnonzero(x <= 0)
+    start = int(lower[lower < peak][-1]) if (lower < peak).any() else 0
+    stop = int(lower[lower > peak][0]) + 1 if (lower > peak).any() else len(x)
+    return _Side(x[start:stop], sign * i[start:stop], peak - start)
+
+
+def _branches_at(side: _Side, v_read: float) -> tuple[float, float]:
+    """Resistance on the way out and on the way back."""
+    out, back = slice(0, side.peak + 1), slice(side.peak, None)
+    return _resistance(side.v[out], side.i[out], v_read), _resistance(side.v[back], side.i[back], v_read)
+
+
+def _resistance(v: Floats, i: Floats, v_read: float) -> float:
+    """v_read over the current interpolated there; nan where v does not pass it or the current is not positive."""
+    if len(v) < 2 or not v.min() <= v_read <= v.max():
+        return float("nan")
+    order = np.argsort(v, kind="stable")
+    current = float(np.interp(v_read, v[order], i[order]))
+    return v_read / current if current > 0 else float("nan")
