@@ -45,7 +45,7 @@ def test_features_of_known_loops(recorded: tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def test_noise_and_offset_start_do_not_matter() -> None:
-    v, i, cycle, known = loops(4, 2, seed=3, start=-30)
+    v, i, cycle, known = loops(4, 2, seed=3, start=-10)
     rng = np.random.default_rng(0)
     for cell in range(4):
         found = set_reset_features(v, i[:, cell] + rng.normal(0, 0.3e-6, len(v)), cycle)
