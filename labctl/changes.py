@@ -9,7 +9,7 @@ from labctl.abort import AbortSignal
 from labctl.errors import Aborted, DivergenceError, LabctlError, StorageError, UsageError
 from labctl.protocol import Protocol, Rows, Table, Trace, find
 from labctl.reader import Run, load
-from labctl.replay import _identical
+from labctl.replay import identical
 from labctl.station import parse_station
 from labctl.transport.tape import Tape
 
@@ -140,7 +140,7 @@ def _compare(run: Run, fresh: _Fresh, result: Changes) -> None:
             result.columns.append(f"{table}: gone {', '.join(gone) or MISSING}; new {', '.join(new) or MISSING}")
         for row in range(both):
             for name in recorded:
-                if name in places and not _identical(recorded[name][row], now[row][places[name]]):
+                if name in places and not identical(recorded[name][row], now[row][places[name]]):
                     result.found.append(Change(table, row, name, recorded[name][row], now[row][places[name]]))
         for row in range(both, count):
             result.found.append(Change(table, row, "", {k: v[row] for k, v in recorded.items()}, MISSING))

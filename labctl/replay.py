@@ -98,7 +98,7 @@ class _Comparison:
                 raise DivergenceError(
                     f"row {at} of {table} was not recorded, last is {len(recorded) - 1}{self._last()}"
                 )
-            if not _identical(recorded[at], now):
+            if not identical(recorded[at], now):
                 raise DivergenceError(f"row {at} of {table}: {name} was {recorded[at]!r}, is now {now!r}{self._last()}")
         self.rows[table] += 1
 
@@ -112,7 +112,7 @@ class _Comparison:
             (recorded.scale, recorded.offset, recorded.t0, recorded.dt),
             (trace.scale, trace.offset, trace.t0, trace.dt),
         ):
-            if not _identical(then, now):
+            if not identical(then, now):
                 raise DivergenceError(f"trace {trace.name} {at}: {name} was {then!r}, is now {now!r}{self._last()}")
         if recorded.codes.shape != trace.codes.shape or (recorded.codes != trace.codes).any():
             raise DivergenceError(f"trace {trace.name} {at}: samples differ{self._last()}")
@@ -128,7 +128,8 @@ class _Comparison:
         return f" (last transaction: {self._tape.position - 1})"
 
 
-def _identical(recorded: Any, now: Any) -> bool:
+def identical(recorded: Any, now: Any) -> bool:
+    """Whether two values are the same to the last bit; NaN is NaN."""
     if isinstance(now, float):
         return struct.pack("<d", float(recorded)) == struct.pack("<d", now)
     return bool(recorded == now)

@@ -10,6 +10,7 @@ import pytest
 from labctl.errors import ParameterError, UsageError
 from labctl.protocol import Protocol, Rows, Trace, discover, find, protocol
 from labctl.quantity import Q
+from protocols.document import document
 
 
 class MapPoint(NamedTuple):
@@ -142,3 +143,8 @@ def test_every_protocol_follows_the_conventions() -> None:
         for table in found.tables:
             for column in table.columns:
                 assert column.q.meaning, f"{name}: column {column.name} has no meaning"
+
+
+def test_the_reference_says_what_is_declared(pytestconfig: pytest.Config) -> None:
+    page = pytestconfig.rootpath / "docs" / "protocols.md"
+    assert page.read_text(encoding="utf-8") == document(), "python -m protocols.document > docs/protocols.md"
