@@ -241,3 +241,15 @@ def test_every_record_of_a_long_program_arrives_once_and_in_order() -> None:
     assert records["kind"].tolist() == [Kind.VALUE] * 5000
     assert records["value"].tolist() == list(range(5000, 0, -1))
     assert (np.diff(records["tick"].astype(np.int64)) == 3).all()
+
+
+def test_real_pace_keeps_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With pace "real" the firmware sleeps as long as the program lasts; with "virtual" it never sleeps."""
+    for pace, expected in (("real", 0.5), ("virtual", 0.0)):
+        clock = Clock()
+        monkeypatch.setattr(
+            "drivers.fpga.sim.time.sleep", lambda seconds, clock=clock: setattr(clock, "now", clock.now + seconds)
+        )
+        board, _, _ = connected(now=clock, pace=pace)
+        list(board.run([Delay(50_000_000), End()]))
+        assert clock.now == pytest.approx(expected, abs=1e-6)
