@@ -109,14 +109,14 @@ class ScpiLink:
         """Send a command (or several joined by ``;``) that has no answer; raises `LinkError`."""
         with self._lock:
             self._clean()
-            self._exchange(command, lambda: b"")
+            self._exchange(command, tuple)
 
     def query(self, command: str, timeout: float | None = None) -> str:
         """Send a query and return its one-line answer, stripped; raises `LinkError`."""
         limit = self.timeout if timeout is None else timeout
         with self._lock:
             self._clean()
-            line = self._exchange(command, lambda: self._until_newline(limit))
+            (line,) = self._exchange(command, lambda: (self._until_newline(limit),))
             return line.decode("ascii").strip()
 
     def query_block(
@@ -127,10 +127,8 @@ class ScpiLink:
         head, tail: what some instruments put before and after the block.
         """
         limit = self.timeout if timeout is None else timeout
-        start = 0
 
-        def receive() -> bytes:
-            nonlocal start
+        def receive() -> tuple[bytes, ...]:
             intro = self._exactly(len(head) + 2, limit)
             count = intro[len(head) + 1 :]
             if not intro.startswith(head + b"#") or not count.isdigit() or count == b"0":
@@ -142,15 +140,14 @@ class ScpiLink:
             end = self._exactly(len(tail), limit)
             if end != tail:
                 raise LinkError(f"{self._who()} ends the block of {command} with {preview(end)}; are bytes missing?")
-            start = len(intro) + len(digits)
-            return intro + digits + data + end
+            return intro, digits, data, end
 
         with self._lock:
             self._clean()
-            reply = self._exchange(command, receive)
-            return reply[start : len(reply) - len(tail)]
+            return self._exchange(command, receive)[2]
 
-    def _exchange(self, command: str, receive: Callable[[], bytes]) -> bytes:
+    def _exchange(self, command: str, receive: Callable[[], tuple[bytes, ...]]) -> tuple[bytes, ...]:
+        """Send a command, receive the pieces of its answer, record both."""
         request = command.encode("ascii") + b"\n"
         try:
             self.transport.write(request)
@@ -159,7 +156,7 @@ class ScpiLink:
             self._dirty = True
             raise
         if self.recorder:
-            self.recorder.transaction(self.instrument, request, reply)
+            self.recorder.transaction(self.instrument, request, b"".join(reply))
         return reply
 
     def _clean(self) -> None:
@@ -197,7 +194,8 @@ class ScpiLink:
     def _exactly(self, size: int, timeout: float) -> bytes:
         while len(self._pending) < size:
             self._pending += self.transport.read(size - len(self._pending), timeout)
-        data = bytes(self._pending[:size])
+        with memoryview(self._pending) as pending:
+            data = bytes(pending[:size])
         del self._pending[:size]
         return data
 

@@ -16,6 +16,7 @@ from labctl.transport import LinkTimeout, open_transport
 from labctl.transport.visa import VisaTransport
 from labctl.wire.scpi import block
 from tests.hislip import HislipServer
+from tests.vxi11 import Vxi11Server
 
 DATA = bytes(range(256)) * 4096  # 1 MiB with every byte, newlines among them
 
@@ -45,12 +46,12 @@ def visa_address(server: Server) -> str:
     return f"TCPIP::{host}::{port}::SOCKET"
 
 
-@pytest.fixture(params=["socket", "hislip"])
+@pytest.fixture(params=["socket", "hislip", "vxi11"])
 def address(request: pytest.FixtureRequest) -> Iterator[str]:
-    if request.param == "hislip":
-        hislip = HislipServer(Echo())
-        yield hislip.address
-        hislip.stop()
+    if request.param != "socket":
+        by_message = {"hislip": HislipServer, "vxi11": Vxi11Server}[request.param](Echo())
+        yield by_message.address
+        by_message.stop()
     else:
         with serve(Echo(), "tcp://127.0.0.1:0") as server:
             yield visa_address(server)
@@ -193,6 +194,20 @@ def test_a_peer_that_dies_is_a_link_error_and_the_link_recovers(manner: Callable
         assert not isinstance(caught.value, LinkTimeout)  # the closed socket is noticed, not waited for
         assert link.query("NUM? 2") == "2"  # over a new connection
         transport.close()
+
+
+def test_a_hislip_instrument_that_dies_is_a_link_error() -> None:
+    """With VXI-11 it is one too, but pyvisa-py spins on the dead socket for the 10 s that a write may take."""
+    server = HislipServer(Echo())
+    transport = VisaTransport(server.address)
+    link = ScpiLink(transport, "scope", timeout=20.0)
+    assert link.query("NUM? 1") == "1"
+    server.stop()
+    for _ in range(2):
+        with pytest.raises(LinkError, match="TCPIP::127") as caught:
+            link.query("NUM? 2")
+        assert not isinstance(caught.value, LinkTimeout)
+    transport.close()
 
 
 def test_nobody_there() -> None:

@@ -67,11 +67,8 @@ class VisaTransport:
                 f"address {self.address!r} is no VISA resource; write for instance TCPIP::192.168.0.5::5025::SOCKET"
             ) from error
         self._by_message = parsed.resource_class == "INSTR" and parsed.interface_type != "ASRL"
-        device = getattr(parsed, "lan_device_name", "")
-        if device.lower().startswith("hislip"):
-            # pyvisa-py waits 5 s whatever it is told, and leaves the socket open when nobody answers
-            host, port = getattr(parsed, "host_address", ""), int(device.partition(",")[2] or 4880)
-            TcpTransport(f"tcp://{host}:{port}", self._connect_timeout).close()
+        if self._by_message and parsed.interface_type == "TCPIP":
+            self._probe(getattr(parsed, "host_address", ""), getattr(parsed, "lan_device_name", ""))
         try:
             resource = _manager(self._backend).open_resource(
                 self.address, open_timeout=round(1000 * self._connect_timeout)
@@ -98,6 +95,22 @@ class VisaTransport:
         if not self._by_message:
             # without this a read that times out throws away what it has
             self._call(lambda r: r.set_visa_attribute(Attribute.suppress_end_enabled, False))
+
+    def _probe(self, host: str, device: str) -> None:
+        """Look whether anybody listens: pyvisa-py waits its own time, and leaves sockets open when nobody does.
+
+        HiSLIP listens on 4880, VXI-11's port is told by the port mapper on 111, if the address does not say.
+        """
+        name, _, port = device.partition(",")
+        if not port and "," in host:
+            host, _, port = host.partition(",")
+        number = int(port) if port.isdigit() else 4880 if name.lower().startswith("hislip") else 111
+        try:
+            TcpTransport(f"tcp://{host}:{number}", self._connect_timeout).close()
+        except LinkError as error:
+            raise LinkError(
+                f"{self.address}: cannot connect ({error.__cause__}); is the instrument on and the address right?"
+            ) from error
 
     def _closed_by_peer(self) -> bool:
         if self._socket is None:

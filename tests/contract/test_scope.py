@@ -22,6 +22,7 @@ from labctl.transport import LinkTimeout, open_transport
 from labctl.transport.loop import LoopTransport
 from tests.hislip import HislipServer
 from tests.scope.signals import Signals, sine
+from tests.vxi11 import Vxi11Server
 
 
 @dataclass
@@ -161,6 +162,17 @@ class TestVisaHislip(ScopeContract):
         server.stop()
 
 
+class TestVisaVxi11(ScopeContract):
+    @pytest.fixture
+    def stand(self) -> Iterator[Stand]:
+        sim, nodes = simulated()
+        server = Vxi11Server(sim)
+        transport = open_transport(server.address)
+        yield Stand(Scope(ScpiLink(transport, "scope"), DIALECTS["keysight-infiniivision"]), nodes.advance)
+        transport.close()
+        server.stop()
+
+
 class TestBench(ScopeContract):
     @pytest.fixture
     def stand(self, request: pytest.FixtureRequest) -> Iterator[Stand]:
@@ -176,9 +188,9 @@ class TestBench(ScopeContract):
 
 
 def test_all_ways_to_the_simulated_scope_show_the_same() -> None:
-    """The same seed gives the same bytes in process, over PyVISA's socket and over HiSLIP."""
+    """The same seed gives the same bytes in process and over PyVISA: raw socket, HiSLIP, VXI-11."""
     found = []
-    for backend in (TestLoop, TestVisaSocket, TestVisaHislip):
+    for backend in (TestLoop, TestVisaSocket, TestVisaHislip, TestVisaVxi11):
         stands = backend.stand.__wrapped__(backend())  # type: ignore[attr-defined]
         stand = stands if isinstance(stands, Stand) else next(stands)
         stand.scope.reset()
@@ -186,5 +198,5 @@ def test_all_ways_to_the_simulated_scope_show_the_same() -> None:
         found.append((trace.codes.tobytes(), trace.scale, trace.offset, trace.t0, trace.dt))
         if not isinstance(stands, Stand):
             assert next(stands, None) is None
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1] == found[2] == found[3]
     assert len(found[0][0]) == 1_000_000
