@@ -17,12 +17,13 @@ Reply = Mapping[str, float | str]
 
 @dataclass(frozen=True)
 class Setting:
-    """A group of settings: one message that sets them and asks for what is in force, and how to read the answer.
+    """A group of settings: what sets them and asks for what is in force, and how to read the answer.
 
-    send: a format string of the driver's names. read: the answer to the same names, SI units.
+    send: from the driver's names to one message, or several with a newline between them (``"…{n}…".format`` where no
+    sum is needed). read: from the answers (a line each) to the same names, SI units; raises `ValueError`.
     """
 
-    send: str
+    send: Callable[..., str]
     read: Callable[[str], Reply]
 
 
@@ -40,7 +41,7 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Dialect:
-    """One vendor's language. `{…}` in a command is filled in by the driver with the names given beside it."""
+    """One vendor's language. What is a function takes the names given beside it as keywords."""
 
     name: str
     identity: str  # pattern that the answer to *IDN? matches
@@ -75,15 +76,18 @@ class Dialect:
     armed: tuple[str, Callable[[str], bool]]  # query, answer → waits for the trigger (or has had it)
     done: tuple[str, Callable[[str], bool]]  # query, answer → the single acquisition is complete
     triggered: tuple[str, Callable[[str], bool]]  # query, answer → there was a trigger since it was last asked
-    averaged: tuple[str, Callable[[str], int]]  # query, answer → acquisitions averaged so far; {n}
+    averaged: tuple[Callable[..., str], Callable[[str], int]]  # n → query, answer → acquisitions averaged so far
     error: tuple[str, Callable[[str], str]]  # query, answer → what is wrong, "" when the queue is empty
-    select: str  # n, points, word: choose what to read; a query, answered with the scaling
+    select: Callable[..., str]  # n, points, format: choose what to read; as Setting.send, answered with the scaling
+    formats: tuple[str, str]  # 8 bits, 16 bits
     scaling: Callable[[str], Scaling]
-    data: str  # n: query, answered with a block
+    data: Callable[..., str]  # n, start, stop (first and last point, from 1): query, answered with a block
     codes: Callable[[bytes, bool], NDArray[np.integer]]  # block, word → codes
     clipped: Callable[[NDArray[np.integer]], NDArray[np.bool_]]  # codes → beyond the screen
-    data_head: bytes = b""
-    data_tail: bytes = b"\n"
+    data_head: bytes = b""  # what stands before the block
+    data_tail: bytes = b"\n"  # and after it
+    most_points: int = 10**9  # in one block
+    scaling_is_block: bool = False  # the last answer to `select` is a block, given to `scaling` as latin-1
 
 
 # Keysight InfiniiVision ------------------------------------------------------------------------------------------
@@ -155,20 +159,22 @@ KEYSIGHT_INFINIIVISION = Dialect(
     reset="*RST;*CLS;:STOP;:CHAN1:DISP 0;*OPC?",
     channel=Setting(
         ":CHAN{n}:DISP {on:d};PROB {probe:.9G};COUP {coupling};RANG {full_scale:.9G};OFFS {offset:.9G};"
-        "PROB?;COUP?;RANG?;OFFS?",
+        "PROB?;COUP?;RANG?;OFFS?".format,
         _fields("probe", "COUPLING", "full_scale", "offset"),
     ),
     timebase=Setting(
-        ":WAV:POIN:MODE RAW;:WAV:POIN {points};:TIM:MODE MAIN;REF CENT;RANG {span:.9G};POS {centre:.12G};RANG?;POS?",
+        (
+            ":WAV:POIN:MODE RAW;:WAV:POIN {points};:TIM:MODE MAIN;REF CENT;RANG {span:.9G};POS {centre:.12G};RANG?;POS?"
+        ).format,
         _fields("span", "centre"),
     ),
     trigger=Setting(
-        ":TRIG:MODE EDGE;SWE NORM;:TRIG:EDGE:SOUR {source};SLOP {slope};LEV {level:.9G};LEV?",
+        ":TRIG:MODE EDGE;SWE NORM;:TRIG:EDGE:SOUR {source};SLOP {slope};LEV {level:.9G};LEV?".format,
         _fields("level"),
     ),
     sources=lambda n: f"CHAN{n}" if n else "EXT",
     slopes={"rising": "POS", "falling": "NEG", "either": "EITH"},
-    mode=Setting(":ACQ:TYPE {mode};COUN {count};TYPE?;COUN?", _fields("MODE", "count")),
+    mode=Setting(":ACQ:TYPE {mode};COUN {count};TYPE?;COUN?".format, _fields("MODE", "count")),
     modes=("NORM", "AVER"),
     arm="*CLS;:SING",  # *CLS also forgets earlier triggers
     # :SINGle does not average (chapter Synchronizing Acquisitions) and :DIGitize blocks; that :WAVeform:COUNt? counts
@@ -180,11 +186,12 @@ KEYSIGHT_INFINIIVISION = Dialect(
     armed=(":AER?", lambda answer: int(answer) == 1),
     done=(":OPER:COND?", lambda answer: not int(answer) & 8),
     triggered=(":TER?", lambda answer: int(answer) == 1),
-    averaged=(":WAV:SOUR CHAN{n};COUN?", int),
+    averaged=(":WAV:SOUR CHAN{n};COUN?".format, int),
     error=(":SYST:ERR?", _infiniivision_error),
-    select=":WAV:SOUR CHAN{n};FORM {format};UNS 1;BYT LSBF;:WAV:POIN:MODE RAW;:WAV:POIN {points};PRE?",
+    select=":WAV:SOUR CHAN{n};FORM {format};UNS 1;BYT LSBF;:WAV:POIN:MODE RAW;:WAV:POIN {points};PRE?".format,
+    formats=("BYTE", "WORD"),
     scaling=_infiniivision_scaling,
-    data=":WAV:DATA?",
+    data=":WAV:DATA?".format,
     codes=_unsigned,
     clipped=_infiniivision_clipped,
 )

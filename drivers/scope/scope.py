@@ -249,18 +249,24 @@ class Scope:
         points = self._timebase.points if self._timebase else self.dialect.points[-1]
         if self._averages > 1:
             points = min(points, self.dialect.average_points)
-        select = self.dialect.select.format(n=n, points=points, format="WORD" if word else "BYTE")
-        scaling = self._ask(select, self.dialect.scaling)
+        d = self.dialect
+        select = d.select(n=n, points=points, format=d.formats[word])
+        scaling = self._ask(select, d.scaling, last_is_block=d.scaling_is_block)
         self._plausible(scaling, n)
-        block = self.link.query_block(
-            self.dialect.data.format(n=n), head=self.dialect.data_head, tail=self.dialect.data_tail
+        block = b"".join(
+            self.link.query_block(
+                d.data(n=n, start=start, stop=min(start + d.most_points - 1, scaling.points)),
+                head=d.data_head,
+                tail=d.data_tail,
+            )
+            for start in range(1, scaling.points + 1, d.most_points)
         )
         if len(block) != scaling.points * (1 + word):
             raise LinkError(
                 f"channel {n}: {len(block)} bytes came instead of {scaling.points} samples of {1 + word} byte(s);"
                 " fetch it again"
             )
-        codes = self.dialect.codes(block, word)
+        codes = d.codes(block, word)
         return Trace(f"ch{n}", codes, scaling.scale, scaling.offset, "V", scaling.t0, scaling.dt)
 
     def clipped(self, trace: Trace) -> int:
@@ -273,7 +279,7 @@ class Scope:
         if self._averages == 1:
             return self._read(*self.dialect.done)
         query, read = self.dialect.averaged
-        return self._read(query.format(n=min(self._channels)), read) >= self._averages
+        return self._read(query(n=min(self._channels)), read) >= self._averages
 
     def _poll(self, done: Callable[[], bool], timeout: float, abort: Callable[[], None] | None) -> bool:
         """Look again and again; the looks are counted, not timed, so that a recorded run asks the same again."""
@@ -296,25 +302,35 @@ class Scope:
             return
 
     def _set(self, setting: Setting, values: dict[str, object]) -> Reply:
-        got = self._ask(setting.send.format(**values), setting.read)
+        got = self._ask(setting.send(**values), setting.read)
         self.check()
         return got
 
-    def _ask(self, command: str, read: Callable[[str], T]) -> T:
-        """As `_read`, for a message with commands in it: one refused may have kept the answer back."""
+    def _ask(self, messages: str, read: Callable[[str], T], last_is_block: bool = False) -> T:
+        """Send messages, a line each; `read` what comes back. One refused may have kept an answer back: say so."""
+        answers = []
+        *lines, last = messages.split("\n")
         try:
-            return self._read(command, read)
+            for line in lines:
+                if "?" in line:
+                    answers.append(self.link.query(line))
+                else:
+                    self.link.write(line)
+            answers.append(self.link.query_block(last).decode("latin-1") if last_is_block else self.link.query(last))
         except LinkTimeout:
             self.check()
             raise
+        return self._understand(messages, "\n".join(answers), read)
 
     def _read(self, query: str, read: Callable[[str], T]) -> T:
-        answer = self.link.query(query)
+        return self._understand(query, self.link.query(query), read)
+
+    def _understand(self, query: str, answer: str, read: Callable[[str], T]) -> T:
         try:
             return read(answer)
         except (ValueError, KeyError) as error:
             raise InstrumentError(
-                f"the oscilloscope answers {query} with {answer[:60]!r}, which is no {self.dialect.name} ({error})"
+                f"the oscilloscope answers {query!r} with {answer[:60]!r}, which is no {self.dialect.name} ({error})"
             ) from error
 
     def _plausible(self, scaling: Scaling, n: int) -> None:

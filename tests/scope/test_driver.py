@@ -6,13 +6,14 @@ was recorded on a real oscilloscope.
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers.scope.dialects import KEYSIGHT_INFINIIVISION
+from drivers.scope.dialects import KEYSIGHT_INFINIIVISION, Scaling, Setting
 from drivers.scope.scope import Scope
 from drivers.scope.sim import SimScope
 from labctl.errors import Aborted, InstrumentError, LinkError, ParameterError, UsageError
@@ -275,6 +276,40 @@ def test_a_scope_that_does_not_arm() -> None:
     scope, script = configured(("*CLS;:SING", None), *[(":AER?", "+0")] * 4, NO_ERROR)
     with pytest.raises(InstrumentError, match="does not arm within"):
         scope.arm(timeout=6e-3)
+    script.finish()
+
+
+def test_a_vendor_is_a_value() -> None:
+    """No compound messages, volts a division, a sign turned round, blocks in pieces with something around them."""
+
+    def channel(n: int, on: bool, probe: float, coupling: str, full_scale: float, offset: float) -> str:
+        return f"C{n}:VDIV {full_scale / 8:g}\nC{n}:OFST {-offset:g}\nC{n}:VDIV?\nC{n}:OFST?\nC{n}:ATTN?"
+
+    def read(answers: str) -> dict[str, float | str]:
+        scale, offset, probe = map(float, answers.split("\n"))
+        return {"full_scale": 8 * scale, "offset": -offset, "probe": probe}
+
+    dialect = replace(
+        KEYSIGHT_INFINIIVISION,
+        name="other",
+        channel=Setting(channel, read),
+        select="C{n}:SARA?\nC{n}:DESC?".format,
+        scaling=lambda answers: Scaling(int(answers[0]), 0.5, 1.0, 0.0, 1e-9),
+        scaling_is_block=True,
+        data="C{n}:WF? {start},{stop}".format,
+        most_points=2,
+        data_head=b"DAT2,",
+        data_tail=b"\n\n",
+    )
+    script = Script(
+        ("C2:VDIV 0.5", None), ("C2:OFST -1", None), ("C2:VDIV?", "0.5"), ("C2:OFST?", "-1"), ("C2:ATTN?", "1"),
+        NO_ERROR,
+        ("C2:SARA?", "5"), ("C2:DESC?", b"#12\xff\x01\n"),
+        ("C2:WF? 1,2", b"DAT2,#12ab\n\n"), ("C2:WF? 3,4", b"DAT2,#12cd\n\n"), ("C2:WF? 5,5", b"DAT2,#11e\n\n"),
+    )  # fmt: skip
+    scope = Scope(ScpiLink(script, "scope"), dialect)
+    assert scope.channel(2, full_scale=4.0, offset=1.0).offset == 1.0
+    assert scope.fetch(2).codes.tobytes() == b"abcde"
     script.finish()
 
 
