@@ -110,9 +110,10 @@ def tick(s: FloatArray, dt: float) -> None:
 
 @njit(cache=True)
 def period(a: float, c: FloatArray, known: FloatArray, ws: FloatArray) -> float:
-    """Time from 0 V to the threshold under a steady slew; inf if it is never reached. `known` keeps the last answer."""
+    """Time from 0 V to the threshold under a steady slew; inf if it takes more than 100 s, or is never reached (near
+    V_gain the way there is a long series). `known` keeps the last answer."""
     if known[0] != a:
-        _, used, hit = flow(0.0, a, 1e6, c[C_THR], c, ws)
+        _, used, hit = flow(0.0, a, 100.0, c[C_THR], c, ws)
         known[0], known[1] = a, used if hit else inf
     return float(known[1])
 
