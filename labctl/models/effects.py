@@ -86,15 +86,17 @@ class Effects:
 
     def vector(self) -> NDArray[np.float64]:
         """The numbers in the order that the kernels read, see the `E_…` indices."""
-        return np.array([getattr(self, item.name) for item in fields(self)], dtype=np.float64)
+        # below this many cycles the window of any cell is whole to 1e-6, and need not be worked out
+        whole = self.endurance_life * exp(-6.0 * self.endurance_spread) * 1e-6 ** (1.0 / self.endurance_shape)
+        return np.array([*(getattr(self, item.name) for item in fields(self)), whole], dtype=np.float64)
 
 
 (
     E_RELAX, E_G_MAX, E_RET, E_RET_TAU, E_RET_T, E_RET_EA, E_RET_SHAPE, E_RET_SPREAD, E_RET_END, E_RTN, E_TRAPS, E_LRS,
     E_LRS_SIGMA, E_HRS, E_HRS_SIGMA, E_G_LRS, E_G_HRS, E_RATE_LOW, E_RATE_HIGH, E_NOISE, E_LIFE, E_LIFE_SHAPE,
-    E_LIFE_SPREAD,
-) = range(23)  # fmt: skip
-EFFECTS = 23
+    E_LIFE_SPREAD, E_WHOLE,
+) = range(24)  # fmt: skip
+EFFECTS = 24
 """Length of `Effects.vector`."""
 
 # streams of `counter_rng`; models use 0 … 999
@@ -242,7 +244,7 @@ def white_noise(
 @njit(cache=True)
 def window(seed: np.uint64, cell: int, cycles: float, e: NDArray[np.float64]) -> float:
     """Part of the ln-window that is left after `cycles` full cycles."""
-    if cycles < 1e-12 * e[E_LIFE]:
+    if cycles < e[E_WHOLE]:
         return 1.0
     life = e[E_LIFE] * exp(e[E_LIFE_SPREAD] * normal(seed, cell, 0, _S_LIFE))
     return 1.0 / (1.0 + float((cycles / life) ** e[E_LIFE_SHAPE]))

@@ -30,7 +30,7 @@ from typing import Annotated as A
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.models import filament_kernel as kernel
+from labctl.models import filament_cells as kernel
 from labctl.models.cells import CellArray
 from labctl.models.counter_rng import device_normals
 from labctl.models.device import Cells, FloatArray

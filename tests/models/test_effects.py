@@ -52,7 +52,7 @@ def conductances(g: float, t: float, strength: Effects, n: int = 20000) -> NDArr
 )
 def test_relaxation_over_the_levels_of_an_array(t: float, sigma: float, mean: float) -> None:
     levels = np.linspace(2e-6, 126e-6, 32)  # 32 levels of 4 µS, as recorded
-    moved = [conductances(g, t, Effects(), 2000) - g for g in levels]
+    moved = [conductances(g, t, Effects(), 6000) - g for g in levels]
     assert np.mean([np.std(d) for d in moved]) == pytest.approx(sigma, rel=0.1)
     assert np.mean([np.mean(d) for d in moved]) == pytest.approx(mean, abs=0.25e-6)
     assert min((g + d.min()) for g, d in zip(levels, moved, strict=True)) > 0.0
