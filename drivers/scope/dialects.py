@@ -1,7 +1,7 @@
 """How each vendor spells what an oscilloscope does: one frozen value a vendor, known to the driver by name.
 
-Adding an oscilloscope means adding a value here. What was checked against a manual cites it; nothing here has been
-checked against a real oscilloscope yet.
+Adding an oscilloscope means adding a value here. Beside each value stands what was checked against a manual, and what
+was not; nothing here has been checked against a real oscilloscope yet.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,7 +36,6 @@ class Scaling:
     offset: float
     t0: float
     dt: float
-    averages: int = 1
 
 
 @dataclass(frozen=True)
@@ -64,10 +63,10 @@ class Dialect:
     reset: str  # defaults, stopped, no channel on; a query, answered when done
     channel: Setting  # n, on, probe, coupling, full_scale, offset → full_scale, offset, probe, coupling
     timebase: Setting  # span, left, centre, points → span, centre
-    trigger: Setting  # source (0: external), level, slope → level
-    sources: Callable[[int], str]
-    slopes: Mapping[str, str]
-    mode: Setting  # average (bool), count → count
+    trigger: Setting  # source, level, slope → level
+    sources: Callable[[int], str]  # channel, 0 for the external input → source
+    slopes: Mapping[str, str]  # rising, falling, either → slope
+    mode: Setting  # mode, count → count
     modes: tuple[str, str]  # normal, average
     arm: str
     arm_average: str  # runs until stopped
@@ -91,9 +90,13 @@ class Dialect:
 
 
 # Keysight InfiniiVision ------------------------------------------------------------------------------------------
-# "InfiniiVision 3000T X-Series Oscilloscopes Programmer's Guide" (and the guides of the 2000 X-, 3000 X- and 4000
-# X-Series, which agree where cited): chapters :ACQuire, :CHANnel<n>, :OPERegister (Root), :TIMebase, :TRIGger,
-# :WAVeform, Status Reporting, Synchronizing Acquisitions.
+# "InfiniiVision 3000T X-Series Oscilloscopes Programmer's Guide", and the guides of the 2000 X-, 3000 X-, 4000 X- and
+# 5000 Series where they say the same. Checked there: :WAVeform:PREamble? and its formulas, :WAVeform:DATA? and its
+# special codes, formats, :WAVeform:POINts up to 1000, 1000 points at most of an average, bit 3 of
+# :OPERegister:CONDition?, :AER?, the reach of :TRIGger:LEVel, the :EXTernal range after *RST, :SYSTem:ERRor? and its
+# queue, that :SINGle does not average and that :DIGitize blocks. Unchecked, taken from what public drivers send: limits
+# of range, offset, time base and count, :WAVeform:POINts above 1000, :TIMebase:REFerence, :TRIGger:FORCe, :TER?, and
+# that :WAVeform:COUNt? counts while the oscilloscope runs.
 
 
 def _fields(*names: str) -> Callable[[str], Reply]:
@@ -114,7 +117,7 @@ def _infiniivision_scaling(answer: str) -> Scaling:
     words = answer.split(",")
     if len(words) != 10:
         raise ValueError(f"{len(words)} fields instead of 10")
-    points, count = int(words[2]), int(words[3])
+    points = int(words[2])
     xincrement, xorigin, xreference, yincrement, yorigin, yreference = map(float, words[4:])
     return Scaling(
         points=points,
@@ -122,7 +125,6 @@ def _infiniivision_scaling(answer: str) -> Scaling:
         offset=yorigin - yreference * yincrement,
         t0=xorigin - xreference * xincrement,
         dt=xincrement,
-        averages=count,
     )
 
 
@@ -145,7 +147,7 @@ KEYSIGHT_INFINIIVISION = Dialect(
     identity=r"(KEYSIGHT|AGILENT) TECHNOLOGIES, ?(DSO|MSO|EDU)|labctl,simulated InfiniiVision",
     channels=4,
     full_scale=Q("V", 8e-3, 40.0, "screen height, 1 mV to 5 V a division"),
-    offsets=((1.6, 2.0), (40.0, 50.0)),  # data sheet; unchecked
+    offsets=((1.6, 2.0), (40.0, 50.0)),
     probe=Q("", 0.1, 10_000, "probe attenuation"),
     span=Q("s", 20e-9, 500.0, "screen width"),
     delay=Q("s", -250.0, 500.0, "time from the trigger to the left edge of the screen"),
@@ -177,12 +179,9 @@ KEYSIGHT_INFINIIVISION = Dialect(
     mode=Setting(":ACQ:TYPE {mode};COUN {count};TYPE?;COUN?".format, _fields("MODE", "count")),
     modes=("NORM", "AVER"),
     arm="*CLS;:SING",  # *CLS also forgets earlier triggers
-    # :SINGle does not average (chapter Synchronizing Acquisitions) and :DIGitize blocks; that :WAVeform:COUNt? counts
-    # while it runs is unchecked
     arm_average="*CLS;:RUN",
     stop=":STOP",
     force=":TRIG:FORC",
-    # Synchronizing with a Single-Shot DUT: :AER? is 1 once the trigger is armed, run bit 3 falls when it has stopped
     armed=(":AER?", lambda answer: int(answer) == 1),
     done=(":OPER:COND?", lambda answer: not int(answer) & 8),
     triggered=(":TER?", lambda answer: int(answer) == 1),
