@@ -106,7 +106,7 @@ class Scope:
     ) -> ChannelSetting:
         """Set channel `n`: `full_scale` V over the screen's height, `offset` V in its middle, both at the probe's tip.
 
-        Returns what is in force. Raises `ParameterError`, `LimitError` or `UsageError` before sending.
+        Returns what is in force. Raises `ParameterError` or `UsageError` before sending.
         """
         self._known(n)
         d = self.dialect
@@ -116,6 +116,7 @@ class Scope:
         Q("V", -limit, limit, f"screen centre at {si(full_scale, 'V')} full scale").check("offset", offset)
         if coupling not in ("DC", "AC"):
             raise UsageError(f"coupling {coupling!r} is neither DC nor AC")
+        self._channels.pop(n, None)  # until it is known again
         values = {"probe": probe, "full_scale": full_scale, "offset": offset}
         got = self._set(d.channel, values | {"n": n, "on": on, "coupling": coupling})
         self._compare(f"channel {n}: full scale", full_scale, got["full_scale"], "V", full_scale)
@@ -128,8 +129,6 @@ class Scope:
             raise InstrumentError(f"channel {n}: coupling is {in_force.coupling}, {coupling} was asked")
         if on:
             self._channels[n] = in_force
-        else:
-            self._channels.pop(n, None)
         return in_force
 
     def timebase(self, span: float, delay: float = 0.0, points: int = 10_000) -> Timebase:
@@ -143,6 +142,7 @@ class Scope:
         if points not in d.points:
             shown = ", ".join(map(str, d.points))
             raise UsageError(f"points = {points} is no record length of this oscilloscope; it has {shown}")
+        self._timebase = None  # until it is known again
         got = self._set(d.timebase, {"span": span, "left": delay, "centre": delay + span / 2, "points": points})
         self._compare("span", span, got["span"], "s", span)
         left = float(got["centre"]) - float(got["span"]) / 2 if "centre" in got else float(got["left"])
