@@ -6,7 +6,7 @@ of them for anything raises `MeasurementError`.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from pathlib import Path
@@ -105,20 +105,38 @@ def from_run(run: Run) -> Calibration:
 
     station = parse_station(run.header["station"]["text"], f"in {run.path}")
     board = next((str(data.get("board", "")) for name, data in run.events() if name == "identities"), "")
-    table, slews = run.table("neuron"), run.table("slew")
+    neurons, slews = (_as_rows(run.table(name)) for name in ("neuron", "slew"))
+    v_ref, date, source = float(run.params["v_ref"]), str(run.header["created"]), Path(run.path).name
+    return assemble(station, board, neurons, slews, v_ref, date, source)
+
+
+def assemble(
+    station: Station,
+    board: str,
+    neurons: Iterable[Mapping[str, Any]],
+    slews: Iterable[Mapping[str, Any]],
+    v_ref: float,
+    date: str = "",
+    source: str = "",
+) -> Calibration:
+    """The calibration in the rows of `lif_calibrate`'s tables neuron and slew; v_ref: the LDO reference (V) used."""
+    curves: dict[int, list[tuple[float, float]]] = {}
+    for row in slews:
+        curves.setdefault(int(row["neuron"]), []).append((float(row["i_syn"]), float(row["slew"])))
     found = []
-    for k, number in enumerate(table["neuron"].tolist()):
-        verdict = str(table["verdict"][k])
-        at = slews["neuron"] == number
-        law = None
-        if at.any():
-            numbers = {name: float(table[name][k]) for name in _LAW}
-            law = NeuronLaw(tuple(slews["i_syn"][at].tolist()), tuple(slews["slew"][at].tolist()), **numbers)
-        found.append(NeuronCalibration(number, verdict, law, float(table["residual"][k]), float(table["jitter"][k])))
-    biases = {**station.biases, "v_ref": float(run.params["v_ref"])}
-    return Calibration(
-        station.chip.name, key_of(station, board), run.header["created"], Path(run.path).name, biases, tuple(found)
-    )
+    for row in neurons:
+        number, law = int(row["neuron"]), None
+        if number in curves:
+            i_syn, slew = zip(*curves[number], strict=True)
+            law = NeuronLaw(i_syn, slew, **{name: float(row[name]) for name in _LAW})
+        found.append(NeuronCalibration(number, str(row["verdict"]), law, float(row["residual"]), float(row["jitter"])))
+    biases = {**station.biases, "v_ref": v_ref}
+    return Calibration(station.chip.name, key_of(station, board), date, source, biases, tuple(found))
+
+
+def _as_rows(table: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for values in zip(*table.values(), strict=True):
+        yield dict(zip(table, values, strict=True))
 
 
 def read(path: str | Path) -> Calibration:

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from typing import Annotated as A
 
 from drivers.bench import Bench
-from labctl.calibration import key_of, read
+from labctl.calibration import Calibration, assemble, key_of, read
 from labctl.errors import UsageError
 from labctl.protocol import protocol
 from labctl.quantity import Q
 from labctl.reader import Run
+from protocols.lif_calibrate import Neuron, Slew, lif_calibrate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +38,7 @@ def plot(run: Run, figure: "Figure") -> None:
 @protocol(total=lambda neuron, **_: len(neuron), plot=plot)
 def lif_request(
     bench: Bench,
-    calibration: A[str, Q("", meaning="calibration file, or recorded run of lif_calibrate")] = "calibration.json",
+    calibration: A[str, Q("", meaning="calibration file or run of lif_calibrate; empty: calibrate first")] = "",
     rate: A[float, Q("Hz", 1, 100e3, "requested rate")] = 5e3,
     i_syn: A[float, Q("A", 1e-6, 200e-6, "current at which it is requested")] = 20e-6,
     neuron: A[Sequence[int], Q("", 0, 31, "input neurons, one after the other")] = tuple(range(16)),
@@ -46,8 +47,9 @@ def lif_request(
     """Set each neuron's threshold to what its calibration says gives the requested rate, and count.
 
     Refuses a calibration of another chip or another wiring, and neurons that are broken in it, before power is on.
+    A re-execution needs the same calibration file in its place.
     """
-    known = read(calibration)
+    known = read(calibration) if calibration else calibrated(bench, neuron)
     if known.key != key_of(bench.station, bench.board.identity.text):
         raise UsageError(f"{calibration} belongs to {known.chip} with another wiring or board; run lif_calibrate here")
     thresholds = {k: known.v_thr(k, rate, i_syn) for k in neuron}
@@ -58,3 +60,12 @@ def lif_request(
             measured = bench.count([k], duration, settle=5 / rate).rate(k)
             bench.inject(k, 0.0)
             yield Point(k, v_thr, measured, measured / rate - 1)
+
+
+def calibrated(bench: Bench, neuron: Sequence[int]) -> Calibration:
+    """Calibrate these neurons now, with the defaults of `lif_calibrate`."""
+    rows = list(lif_calibrate(bench, neuron=neuron))
+    neurons = [row._asdict() for row in rows if isinstance(row, Neuron)]
+    slews = [row._asdict() for row in rows if isinstance(row, Slew)]
+    v_ref = float(str(lif_calibrate.parameters["v_ref"].default))
+    return assemble(bench.station, bench.board.identity.text, neurons, slews, v_ref)

@@ -60,9 +60,7 @@ def test_it_holds_where_it_was_not_measured(run: labctl.Run, tmp_path: Path) -> 
     known = cal.from_run(run)
     path = known.save(tmp_path / "chip.json")
     with labctl.open_bench(station(), seed=SEED) as bench:
-        asked = labctl.run(
-            "lif_request", bench, calibration=str(path), rate=20e3, i_syn=50e-6, duration=0.02, out=tmp_path / "a.h5"
-        )
+        asked = labctl.run("lif_request", bench, calibration=str(path), rate=5.5e3, i_syn=24e-6, out=tmp_path / "a.h5")
         table = asked.table()
         assert np.abs(table["error"]).max() < 0.03, f"seed {SEED}"
         assert np.ptp(table["v_thr"]) > 0.1, f"seed {SEED}"
@@ -72,6 +70,9 @@ def test_it_holds_where_it_was_not_measured(run: labctl.Run, tmp_path: Path) -> 
         v_taun = known.v_taun(0, 30e-3)
         fall = labctl.run("lif_leak_down", bench, v_taun=[v_taun], out=tmp_path / "l.h5").table()["settling"][0]
         assert fall == pytest.approx(30e-3, rel=0.05), f"seed {SEED}"
+        again = labctl.run("lif_request", bench, neuron=[2, 6], out=tmp_path / "b.h5")  # calibrates by itself
+        assert np.abs(again.table()["error"]).max() < 0.03, f"seed {SEED}"
+        assert verify(again.path).rows == 2
     with pytest.raises(ParameterError, match=r"no V_thr in .* makes 100 kHz at 20 µA"):
         known.v_thr(0, 100e3, 20e-6)
 
