@@ -37,7 +37,8 @@ def _build(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Time since the fastest node (columns, nodes); rate and slope of ln(rate) (columns, nodes, 2); ln|I| (nodes,).
 
-    Nodes lie `d` nm apart and run along the movement: gap falling for SET, rising for RESET. A rate of 0 marks where movement ends.
+    Nodes lie `d` nm apart and run along the movement: gap falling for SET, rising for RESET. A rate of 0 marks where
+    movement ends.
     """
     reset = v_sl > v_bl
     u_t = BOLTZMANN * kelvin
