@@ -174,6 +174,7 @@ class Simulation:
             seed=seed,
             temperature=settings.temperature,
         )
+        self.chip.advance(0.0)  # compiles the kernels on a new computer: now, and not while a lease runs
         self._station = station
         self._servers: list[Server] = []
         # one lock for everything that touches the chip: board and scope may be served to different clients at once
