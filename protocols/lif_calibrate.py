@@ -1,8 +1,8 @@
 """Calibration of a chip's neurons from measurements alone, and what it is worth.
 
 run = labctl.run("lif_calibrate", bench)
-calibration = labctl.calibration.from_run(run)
-bench.bias(v_thr=calibration.v_thr(neuron=3, rate=5e3, i_syn=20e-6))
+known = calibration.from_run(run)       # from labctl import calibration
+bench.bias(v_thr=known.v_thr(neuron=3, rate=5e3, i_syn=20e-6))
 """
 
 from collections.abc import Iterator, Mapping, Sequence
