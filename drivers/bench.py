@@ -5,6 +5,7 @@ converter, line and scope channel that is, checks the limits before anything is 
 """
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -48,6 +49,7 @@ class Bench:
         *,
         seed: int = 0,
         close: Callable[[], None] = lambda: None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.station = station
         self.seed = seed
@@ -59,6 +61,7 @@ class Bench:
         self._scope_is_fresh = False
         self._recorder: Recorder | None = None
         self._close = close
+        self._sleep = sleep
         self._volts: dict[str, float] = {}
         self._powered = False
 
@@ -107,7 +110,7 @@ class Bench:
                     f"station {self.station.name}: no dialect {self.station.dialect!r}; there are {known}"
                 )
             link = ScpiLink(self._scope_transport(), "scope")
-            self._scope = Scope(link, DIALECTS[self.station.dialect])
+            self._scope = Scope(link, DIALECTS[self.station.dialect], self._sleep)
         if not self._scope_is_fresh:
             self._scope.link.recorder = self._recorder
             self._scope.identify()
@@ -367,7 +370,8 @@ def open_bench(station: str | Station = "sim", *, seed: int = 0, connect: bool =
 
 def tape_bench(station: Station, tape: Tape, seed: int = 0) -> Bench:
     """A bench whose instruments answer from a recording."""
-    return Bench(station, TapeTransport(tape, "board"), lambda: TapeTransport(tape, "scope"), seed=seed)
+    scope = TapeTransport(tape, "scope")  # a recording does not keep anyone waiting
+    return Bench(station, TapeTransport(tape, "board"), lambda: scope, seed=seed, sleep=lambda seconds: None)
 
 
 def _session() -> int:

@@ -1,6 +1,10 @@
 """Options of the tests."""
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("labctl", deadline=None)  # no test asserts a time, hypothesis neither
+settings.load_profile("labctl")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

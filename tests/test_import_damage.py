@@ -34,6 +34,11 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("damage") / "x.csv"
 
 
+def test_a_time_beyond_all_numbers_is_a_bad_line(path: Path) -> None:
+    path.write_text("Source,CH1\nSecond,Volt\n0,0.1\n1e-6,0.2\n1e9990,0.3\n2e-6,0.4\n", encoding="utf-8")
+    assert [bad.line for bad in scope_csv.read(path).bad] == [5]
+
+
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=damaged())
 def test_every_line_is_accounted_for(path: Path, text: str) -> None:

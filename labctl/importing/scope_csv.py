@@ -100,7 +100,10 @@ def read(path: Path) -> Imported:
             if layout.time is None:
                 times.append(0.0)
             else:
-                times.append(number(cells[layout.time]) * layout.time_scale)
+                t = number(cells[layout.time]) * layout.time_scale
+                if not np.isfinite(t):
+                    raise ValueError("the time column is not a finite number")
+                times.append(t)
                 quantum = max(quantum, _quantum(cells[layout.time]) * layout.time_scale)
             places.append(k)
         except ValueError as error:
@@ -252,4 +255,4 @@ def _time_base(
 def _quantum(text: str) -> float:
     """The last digit's worth of a number as it is written: 1e-4 for 0.0012 and for 1.2e-3."""
     mantissa, _, exponent = text.strip().lower().partition("e")
-    return float(10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2])))
+    return float(f"1e{int(exponent or 0) - len(mantissa.partition('.')[2])}")
