@@ -127,7 +127,7 @@ class Board:
         self.ask(
             SetLimits(
                 tuple(
-                    Limit(channel, NONE if reference is None else reference, *_rounded_outwards(low, high, per_volt))
+                    Limit(channel, NONE if reference is None else reference, *_limit_codes(low, high, per_volt))
                     for channel, reference, low, high in limits
                 )
             )
@@ -218,8 +218,8 @@ class Board:
 _STATUS = {0: "ok", SampleFlag.OVER: "over", SampleFlag.BELOW: "below", SampleFlag.FLOATING: "open"}
 
 
-def _rounded_outwards(low: float, high: float, per_volt: float) -> tuple[int, int]:
-    """Codes of a limit: a value that rounds to the limit's own code is within it."""
+def _limit_codes(low: float, high: float, per_volt: float) -> tuple[int, int]:
+    """A limit in codes, rounded to the nearest as outputs are: an output at the limit itself is within it."""
     bound = 2**31 - 1
     return (
         max(-bound, round(low * per_volt)) if math.isfinite(low) else -bound,
