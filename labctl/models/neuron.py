@@ -256,7 +256,8 @@ class Neurons:
         """Let `duration` s pass with piecewise constant currents; until its first step a neuron keeps its current.
 
         times: s from the start of the call, ascending, 0 … duration: (k,) for all neurons alike, or a sequence of n
-        arrays. currents: A, in force from the time beside it: (k,) or (k, n), or a sequence of n arrays.
+        arrays. currents: A, in force from the time beside it: (k,) or (k, n), or a sequence of n arrays. Of steps at
+        one time the last counts.
         """
         check_duration(duration)
         return self._advance(duration, steps(self.n, duration, times, currents))

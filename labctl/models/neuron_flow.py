@@ -59,16 +59,19 @@ def _relax(w: float, a: float, leak: float, u_t: float, t: float) -> float:
 @njit(cache=True)
 def _duration(w: float, to: float, a: float, leak: float, u_t: float) -> float:
     """Time from distance `w` to distance `to`; inf where it is never reached."""
-    slope = a + leak * exp(-w / u_t)
+    start = exp(-w / u_t)
+    slope = a + leak * start
     if slope == 0.0:
         return inf
-    ratio = expm1((to - w) / u_t) / slope
+    step = (to - w) / u_t
+    ratio = expm1(step) / slope
     x = a * ratio
-    if x <= -1.0:
-        return inf
     if abs(x) < 1e-5:
         return u_t * ratio * (1.0 - x * (0.5 - x * (1.0 / 3.0 - 0.25 * x)))
-    return u_t * log1p(x) / a
+    if abs(x) < 0.5:
+        return u_t * log1p(x) / a
+    y = (exp(step) + leak / a * start) * a / slope  # 1 + x, where that would cancel
+    return u_t / a * log(y) if y > 0.0 else inf
 
 
 @njit(cache=True, fastmath={"contract"})
@@ -77,12 +80,13 @@ def _series(v: float, a: float, left: float, stop: float, c: FloatArray, ws: Flo
     u_t, width = c[C_UT], c[C_W]
     side = 1.0 if v >= c[C_REST] else -1.0
     leak = side * (c[C_L_N] if side > 0.0 else c[C_L_P])
-    p0 = exp(-side * (v - c[C_REST]) / u_t)
+    decay = expm1(-side * (v - c[C_REST]) / u_t)
+    p0 = 1.0 + decay
     g0 = 1.0 / (1.0 + exp((v - c[C_GAIN]) / width))
-    slope = a * g0 - leak * (1.0 - p0)
+    slope = a * g0 + leak * decay
     stiffness = a * g0 * (1.0 - g0) / width + abs(leak) * p0 / u_t
-    # within 1e-16 V of where it settles, or too slow to move: nothing more happens
-    if abs(slope) <= 1e-16 * stiffness or abs(slope) * left < 1e-18:
+    # where it settles, within the tolerance, or too slow to move: nothing more happens
+    if abs(slope) <= _TOLERANCE * stiffness + 4e-16 * a * g0 or abs(slope) * left < 1e-18:
         return v, left
     tau = min(u_t, width) / max(a, abs(leak))
     kick, pull = a * tau, leak * tau
@@ -92,7 +96,7 @@ def _series(v: float, a: float, left: float, stop: float, c: FloatArray, ws: Flo
     wanted = min(whole, 1.1 * (stop - v) / (slope * tau)) if slope > 0.0 else whole
     order, power, small = ORDER, 1.0, False
     for k in range(ORDER):
-        cd[k] = kick * cg[k] + pull * cp[k] - (pull if k == 0 else 0.0)
+        cd[k] = kick * cg[k] + pull * cp[k] if k > 0 else slope * tau
         cv[k + 1] = cd[k] * _INVERSE[k]
         power *= wanted
         was_small, small = small, abs(cv[k + 1]) * power < _TOLERANCE
@@ -164,6 +168,8 @@ def flow(v: float, a: float, dt: float, target: float, c: FloatArray, ws: FloatA
         left = dt - used
         if left <= 0.0:
             return v, used, False
+        if a == 0.0 and v == rest:
+            return v, dt, False
         below = v < rest
         stop = min(target, rest) if below else target
         if v < zone:
@@ -173,7 +179,7 @@ def flow(v: float, a: float, dt: float, target: float, c: FloatArray, ws: FloatA
                 end = rest - _relax(rest - v, drive, leak, c[C_UT], left)
             else:
                 drive, leak = a - c[C_L_N], c[C_L_N]
-                end = rest + _relax(v - rest, drive, leak, c[C_UT], left)
+                end = rest + max(0.0, _relax(v - rest, drive, leak, c[C_UT], left))
             if end < stop:
                 return end, dt, False
             if a == 0.0 and stop == rest:  # rest is approached, never reached

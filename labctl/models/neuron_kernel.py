@@ -206,10 +206,11 @@ def run(
     n = n_rec = 0
     watched = record.size > 0
     while True:
-        while at < times.size and times[at] <= t:
-            before = s[S_I]
+        if at < times.size and times[at] <= t:
+            while at + 1 < times.size and times[at + 1] <= t:  # of steps at one time, the last counts
+                at += 1
+            fresh |= currents[at] != s[S_I]
             set_current(s, c, seed, cell, currents[at])
-            fresh |= s[S_I] != before
             at += 1
         if t >= end or n == spikes.size or (watched and n_rec + 4 > record.shape[0]):
             return t, n, n_rec, fresh

@@ -70,7 +70,7 @@ class LifParams:
     Raises `ParameterError` outside the limits of each value, `UsageError` for arrays of different lengths.
     """
 
-    kc: A[Value, Q("F", 1e-12, 1e-5, "attenuation times membrane capacitance, K·C1")] = 16.2e-9
+    kc: A[Value, Q("F", 1e-12, 1e-5, "attenuation times membrane capacitance, K·C1")] = 16.15e-9
     i_x: A[Value, Q("A", 1e-9, 1e-3, "current above which the attenuator is superlinear")] = 7.9e-6
     p: A[Value, Q("", 0, 5, "extra exponent of the attenuator above i_x")] = 1.247
     m: A[Value, Q("", 0.1, 50, "sharpness of the attenuator's bend")] = 6.32
@@ -80,9 +80,9 @@ class LifParams:
     l_n0: A[Value, Q("V/s", 0, 1e6, "downward leak at V_taun = 1.2 V, 300 K")] = 3.77
     s_n: A[Value, Q("V", 1e-3, 1, "bias that changes a leak e-fold, at 300 K")] = 50.3e-3
     l_p0: A[Value, Q("V/s", 0, 1e6, "upward leak at V_taup = 1.2 V, 300 K")] = 76.6
-    q_pw: A[Value, Q("s", 1e-9, 1, "scale of the output pulse width")] = 194.7e-6
-    v_tp: A[Value, Q("V", -1, 3, "threshold of the pulse-width transistor")] = 0.638
-    n: A[Value, Q("", 1, 5, "slope factor of the pulse-width transistor")] = 1.608
+    q_pw: A[Value, Q("s", 1e-9, 1, "scale of the output pulse width")] = 189.0e-6
+    v_tp: A[Value, Q("V", -1, 3, "threshold of the pulse-width transistor")] = 0.6404
+    n: A[Value, Q("", 1, 5, "slope factor of the pulse-width transistor")] = 1.6157
     jitter: A[Value, Q("", 0, 0.1, "relative standard deviation of a read pulse's charge")] = 0.03
     w_gain: A[Value, Q("V", 1e-3, 0.5, "width of the V_gain steering, at 300 K")] = 37e-3
 
