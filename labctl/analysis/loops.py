@@ -40,6 +40,14 @@ class Curves(NamedTuple):
     g: Floats  # (n,) S
 
 
+class Transitions(NamedTuple):
+    """Samples of gradual RESETs, on the way from each one's start to the peak."""
+
+    v: Floats  # (n,) V, < 0
+    i: Floats  # (n,) A
+    start: Floats  # (n,) V: v_reset of the loop the sample belongs to
+
+
 class _Side(NamedTuple):
     """One side of a loop, polarity taken out: |v| rising to the peak, then falling."""
 
@@ -51,8 +59,8 @@ class _Side(NamedTuple):
 def set_reset_features(v: ArrayLike, i: ArrayLike, cycle: ArrayLike, v_read: float = 0.2) -> Features:
     """Switching voltages and resistances of each cycle; v, i and cycle (a number a sample) are (n,).
 
-    Resistances are interpolated linearly at v_read (V, > 0). Raises `UsageError` for input that is not finite, not of
-    one shape, or for cycles that come back after another has begun.
+    Resistances are those at v_read (V, > 0), of a parabola through the samples around. Raises `UsageError` for input
+    that is not finite, not of one shape, or for cycles that come back after another has begun.
     """
     volts, amps, numbers, parts = _checked(v, i, cycle, v_read)
     rows = np.full((len(parts), 4), np.nan)
@@ -74,29 +82,50 @@ def set_reset_features(v: ArrayLike, i: ArrayLike, cycle: ArrayLike, v_read: flo
 
 
 def state_curves(v: ArrayLike, i: ArrayLike, cycle: ArrayLike, v_read: float = 0.2) -> Curves:
-    """The parts of loops on which a state rests, for fitting its I–V curve.
+    """The parts of loops on which a state rests, for fitting its I–V curve; g is the state's conductance at +v_read.
 
-    HRS: before the SET, and after the RESET's peak; LRS: after the SET's peak, and before the RESET. The samples beside
-    a switching are left out. Raises as `set_reset_features` does.
+    HRS: before a SET, and on the way back from a RESET; LRS: on the way back from a SET, and before the RESET. The
+    RESET side takes its g from the SET side beside it, next for the HRS, last for the LRS. The sample beside a
+    switching is left out. Raises as `set_reset_features` does.
     """
     volts, amps, _, parts = _checked(v, i, cycle, v_read)
     found = set_reset_features(v, i, cycle, v_read)
-    out: list[Floats] = []
+    sides: list[tuple[float, _Side, float]] = []  # in the order of time
     for part, v_set, v_reset in zip(parts, found.v_set, found.v_reset, strict=True):
-        for sign, edge in ((1.0, v_set), (-1.0, -v_reset)):
-            side = _side(volts[part], amps[part], sign)
-            if side is None or np.isnan(edge):
-                continue
-            rising, falling = slice(0, side.peak + 1), slice(side.peak + 1, None)
-            step = np.abs(np.diff(side.v)).max()
-            for branch, keep in ((rising, side.v[rising] < edge - step), (falling, side.v[falling] > 0)):
+        both = [(s, _side(volts[part], amps[part], s), e) for s, e in ((1.0, v_set), (-1.0, -v_reset))]
+        sides += sorted(
+            ((s, o, e) for s, o, e in both if o is not None), key=lambda x: float(np.argmax(x[0] * volts[part]))
+        )
+    missing = (float("nan"), float("nan"))
+    reads = [missing] + [_branches_at(o, v_read) if s > 0 else missing for s, o, _ in sides] + [missing]
+    out: list[Floats] = []
+    for k, (sign, side, edge) in enumerate(sides, 1):
+        before, after = reads[k] if sign > 0 else (reads[k - 1][1], reads[k + 1][0])
+        step = np.abs(np.diff(side.v)).max()
+        rising, falling = slice(0, side.peak), slice(side.peak, None)
+        for branch, keep, r in (
+            (rising, side.v[rising] < edge - step, before),
+            (falling, side.v[falling] > 0, after),
+        ):
+            if np.isfinite(r) and np.isfinite(edge):
                 x, y = side.v[branch][keep], side.i[branch][keep]
-                g = 1.0 / _resistance(x, y, v_read)
-                if np.isfinite(g):
-                    out.append(np.stack([sign * x, sign * y, np.full(len(x), g)]))
+                out.append(np.stack([sign * x, sign * y, np.full(len(x), 1.0 / r)]))
     if not out:
         raise UsageError("no loop switches and reaches the read voltage on both branches; give whole I–V loops")
     return Curves(*np.concatenate(out, axis=1))
+
+
+def reset_transitions(v: ArrayLike, i: ArrayLike, cycle: ArrayLike, v_read: float = 0.2) -> Transitions:
+    """The way of each RESET, for fitting its shape. Raises as `set_reset_features` does."""
+    volts, amps, _, parts = _checked(v, i, cycle, v_read)
+    out = [np.empty((3, 0))]
+    for part, v_reset in zip(parts, set_reset_features(v, i, cycle, v_read).v_reset, strict=True):
+        side = _side(volts[part], amps[part], -1.0)
+        if side is not None and not np.isnan(v_reset):
+            x, y = -side.v[: side.peak + 1], -side.i[: side.peak + 1]
+            keep = x < v_reset
+            out.append(np.stack([x[keep], y[keep], np.full(keep.sum(), v_reset)]))
+    return Transitions(*np.concatenate(out, axis=1))
 
 
 def _checked(v: ArrayLike, i: ArrayLike, cycle: ArrayLike, v_read: float) -> tuple[Floats, Floats, Ints, list[slice]]:
@@ -135,9 +164,17 @@ def _branches_at(side: _Side, v_read: float) -> tuple[float, float]:
 
 
 def _resistance(v: Floats, i: Floats, v_read: float) -> float:
-    """v_read over the current interpolated there; nan where v does not pass it or the current is not positive."""
+    """v_read over the current there; nan where v does not pass it or the current is not positive.
+
+    The current is that of a parabola through the samples from v_read / 2 to 5/4 v_read, or, of fewer than five, of a
+    line between the two nearest.
+    """
     if len(v) < 2 or not v.min() <= v_read <= v.max():
         return float("nan")
-    order = np.argsort(v, kind="stable")
-    current = float(np.interp(v_read, v[order], i[order]))
+    near = (v >= 0.5 * v_read) & (v <= 1.25 * v_read)
+    if near.sum() >= 5 and np.ptp(v[near]) > 0.5 * v_read:
+        current = float(np.polynomial.Polynomial.fit(v[near], i[near], 2)(v_read))
+    else:
+        order = np.argsort(v, kind="stable")
+        current = float(np.interp(v_read, v[order], i[order]))
     return v_read / current if current > 0 else float("nan")

@@ -55,7 +55,8 @@ class GenerativeParams:
     - x_n = L e + sum_i A_i x_{n-i}: `innovation` L (4, 4), `lags` A (p, 4, 4), lag 1 first; e standard normal.
     - y = mu + sigma * Gamma(x): `gamma` (4, 5), quartics, highest power first.
     - (mu, sigma) of a device: Gaussian mixture, `weights` (K,), `means` (K, 8), `spreads` (K, 8, 8) lower triangular.
-    - I(U) = (1 - r) LLRS(U) + r HHRS(U): `llrs`, `hhrs` (A, highest power of volt first, no offset); R at `u_read` (V).
+    - I(U) = (1 - r) LLRS(U) + r HHRS(U): `llrs`, `hhrs` (A, highest power of volt first, no offset). Resistances are
+      those at `u_read` (V, of either sign: the curves are not symmetric).
     - RESET transition: exponent `eta`, complete at `u_max` (V). `u_limit`: the polynomials hold for |U| <= u_limit (V).
     """
 
@@ -96,11 +97,15 @@ class GenerativeParams:
                 raise UsageError(f"{name} of the generative model contains NaN or infinity; give finite numbers")
             value.flags.writeable = False
             object.__setattr__(self, name, value)
-        for name, value in [(n, getattr(self, n)) for n in ("u_read", "u_max", "eta", "u_limit")] + [
-            (f"{part}.{f.name}", getattr(getattr(self, part), f.name))
-            for part in ("gate", "timing")
-            for f in fields(getattr(self, part))
-        ]:
+        for name, value in (
+            [("|u_read|", abs(self.u_read))]
+            + [(n, getattr(self, n)) for n in ("u_max", "eta", "u_limit")]
+            + [
+                (f"{part}.{f.name}", getattr(getattr(self, part), f.name))
+                for part in ("gate", "timing")
+                for f in fields(getattr(self, part))
+            ]
+        ):
             if not (isinstance(value, int | float) and np.isfinite(value) and value > 0):
                 raise UsageError(f"{name} = {value!r} of the generative model; give a finite number > 0")
         if p > 255:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from labctl.analysis.loops import set_reset_features, state_curves
+from labctl.analysis.loops import reset_transitions, set_reset_features, state_curves
 from labctl.errors import UsageError
 from labctl.models.generative import Generative
 from labctl.models.generative_params import load
@@ -68,15 +68,27 @@ def test_what_is_missing_is_nan() -> None:
 
 
 def test_curves_lie_on_the_states(recorded: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]) -> None:
-    """Each sample is the model's I–V curve of a state: an affine function of G at each voltage."""
+    """Each sample, of both polarities, is on the model's I–V curve of the state whose G at +0.2 V it carries."""
     v, i, cycle, _ = recorded
     curves = state_curves(v, i[:, 0], cycle)
-    assert len(curves.v) > 800
+    assert len(curves.v) > 1000
+    assert (curves.v < 0).sum() > 400
     g_l, g_h = (np.polyval(c, -0.2) / -0.2 for c in (PARAMS.llrs, PARAMS.hhrs))
     r = (g_l - curves.g) / (g_l - g_h)
     expected = -((1 - r) * np.polyval(PARAMS.llrs, -curves.v) + r * np.polyval(PARAMS.hhrs, -curves.v))
-    side = curves.v > 0
-    assert curves.i[side] == pytest.approx(expected[side], abs=2e-7)
+    assert curves.i == pytest.approx(expected, abs=2e-8)
+
+
+def test_transitions_lie_on_the_law(recorded: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]) -> None:
+    """From the start to -u_max, the current less its end goes as |u_max - U|**eta within 2 %."""
+    v, i, cycle, _ = recorded
+    way = reset_transitions(v, i[:, 3], cycle)
+    for start in np.unique(way.start):
+        x, y = -way.v[way.start == start], -way.i[way.start == start]
+        end = np.interp(PARAMS.u_max, x, y)
+        use = (x > -start + 0.05) & (x < 1.2)
+        slope = np.polyfit(np.log(PARAMS.u_max - x[use]), np.log(y[use] - end), 1)[0]
+        assert slope == pytest.approx(PARAMS.eta, rel=0.02)
 
 
 @pytest.mark.parametrize(
