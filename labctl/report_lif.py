@@ -20,7 +20,7 @@ import numpy as np
 import labctl
 from labctl.analysis.waveforms import smooth
 from labctl.errors import StorageError, UsageError
-from labctl.lif_targets import INCOMPATIBLE, INCONSISTENCIES, TARGETS, Target
+from labctl.lif_targets import INCOMPATIBLE, INCONSISTENCIES, TARGETS, TYPICAL, Target
 from labctl.quantity import si
 from labctl.reader import Run
 from labctl.station import Station, load_station, parse_station
@@ -85,10 +85,14 @@ class Row:
             return "incompatible"
         if finding is None:
             return "not measured"
-        if target.judge == "none" or target.paper is None:
+        if target.paper is None:
             return "not given in the paper"
+        if target.judge == "none":
+            return "see value"
         if target.kind == "range":
             return "covered" if abs(self.error) < 1e-6 else "differs"
+        if target.kind == "setting":
+            return "as in the paper" if abs(self.error) < 1e-6 else "differs"
         if target.judge == "at least":
             return "reproduced" if math.isnan(finding.value) or finding.value >= target.paper else "differs"
         if target.judge == "count":
@@ -135,7 +139,30 @@ def _chosen(run: Run, *names: str) -> str:
     return ", ".join(f"{name} {si(float(run.params[name]), run.header['param_units'][name])}" for name in names)
 
 
+def _station_of(run: Run) -> Station:
+    return parse_station(run.header["station"]["text"], f"in {run.path}")
+
+
+def _bias(name: str) -> Callable[[Run], Finding]:
+    return lambda run: Finding(_station_of(run).biases[name])
+
+
+def _slew_ratio(run: Run) -> float:
+    """From the periods at two thresholds: what is common to both, offset, latency and pulse, drops out."""
+    slews = []
+    for current in (10e-6, 200e-6):
+        low, high = (_at(run, "isi", i_syn=current, v_thr=v) for v in (0.8, 1.8))
+        slews.append(1.0 / (high - low))
+    return slews[1] / slews[0]
+
+
 FINDINGS: dict[str, tuple[str, Callable[[Run], Finding]]] = {
+    **{f"bias_{name}": ("fig4a", _bias(name)) for name in TYPICAL},
+    "neurons": ("fig4a", lambda r: Finding(float(_station_of(r).chip.neurons))),
+    "R_ic": ("fig4a", lambda r: Finding(_station_of(r).chip.r_syn[0])),
+    "vref_fig3": ("fig3a", lambda r: Finding(float(r.params["v_ref"]))),
+    "vreset": ("fig3bc", lambda r: Finding(_edge(r, "v_low", np.min), "lowest sample, with the scope's noise")),
+    "K": ("fig4a", lambda r: Finding(_slew_ratio(r), "V_thr 0.8 and 1.8 V")),
     "fig3_min": ("fig3a", lambda r: Finding(_edge(r, "rate", np.min), _chosen(r, "v_thr", "v_taun"))),
     "fig3_max": ("fig3a", lambda r: Finding(_edge(r, "rate", np.max), _chosen(r, "v_thr", "v_taun"))),
     "fig3_R_low": ("fig3a", lambda r: Finding(_edge(r, "r_syn", np.min))),

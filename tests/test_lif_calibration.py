@@ -98,6 +98,16 @@ def test_a_chip_of_which_nothing_works_is_a_result(tmp_path: Path) -> None:
     assert len(run.table("check")["neuron"]) == 0
 
 
+def test_a_neuron_that_follows_no_law_is_not_used(tmp_path: Path) -> None:
+    """With a limit below what the converters' steps leave (1.3e-4), no neuron is good enough, and none is used."""
+    with labctl.open_bench(station(), seed=SEED) as bench:
+        run = labctl.run("lif_calibrate", bench, neuron=[0, 1], residual=2e-5, out=tmp_path / "cal.h5")
+    assert run.table()["verdict"].tolist() == ["residual too large"] * 2
+    assert len(run.table("check")["neuron"]) == 0
+    with pytest.raises(MeasurementError, match=r"neuron 1 of .* is residual too large"):
+        cal.from_run(run).v_thr(1, 5e3, 20e-6)
+
+
 def test_the_file_is_found_again_by_its_key_and_refused_elsewhere(run: labctl.Run, tmp_path: Path) -> None:
     known = cal.from_run(run)
     assert cal.cached(tmp_path, known.key) is None

@@ -65,6 +65,10 @@ def test_a_row_that_the_authors_simulated(table: dict[str, Row], name: str, tole
 def test_ranges_are_covered_and_every_row_has_a_finding(table: dict[str, Row]) -> None:
     assert {target.id for target in TARGETS} == set(FINDINGS)
     assert all(row.verdict == "covered" for row in table.values() if row.target.kind == "range")
+    settings = [row for row in table.values() if row.target.kind == "setting" and row.target.paper]
+    assert [row.verdict for row in settings] == ["as in the paper"] * 13
+    assert table["vreset"].finding is not None
+    assert abs(table["vreset"].finding.value) < 0.05
 
 
 @pytest.mark.parametrize("job", FIGURES)
