@@ -10,7 +10,7 @@ temperature of its filament, T_0 that of the array; 0.05 = 0.25 nm hopping lengt
     gap ≥ g_min by drift
 
 The form is that of the SkyWater SKY130 ReRAM Verilog-A model (public PDK), with the field enhancement γ fitted for each
-polarity; the values are fitted to recorded 1T1R arrays (see docs/models.md and `tests/models`).
+polarity; the values are fitted to recorded 1T1R arrays (see docs/device-models.md and `tests/models`).
 Stated assumptions, which no public compact model contains:
 
 - Forming: a pristine cell conducts I_p·sinh(V/V_p) and takes damage at the rate exp(|V|/V_f)/τ_f; it breaks down when

@@ -38,6 +38,10 @@ CASES = {
 }
 
 
+AS_PROMISED: list[DeviceModel] = [FilamentArray((1,)), SliderArray((1,)), MultilevelArray((1,))]
+"""The type checker holds each model against the interface here."""
+
+
 @pytest.fixture(params=list(CASES))
 def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
