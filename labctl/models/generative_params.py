@@ -173,7 +173,7 @@ class GenerativeParams:
             else:
                 data[item.name] = value
         try:
-            Path(path).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+            Path(path).write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         except OSError as error:
             raise StorageError(
                 f"cannot write the parameter file {path}: {error.strerror}; check folder and rights"

@@ -408,6 +408,17 @@ def test_files(tmp_path: Path) -> None:
         load(path)
 
 
+def test_default_file() -> None:
+    """Says where it is from, and is the published chip as a read at +0.2 V sees it (medians within 4 %)."""
+    cells = Generative((40, 50), seed=1)
+    assert "Fitted by labctl" in cells.params.provenance
+    assert "assumed" in cells.params.provenance
+    r_hrs, v_set, r_lrs, v_reset = np.median(cells.features, axis=0)
+    assert (r_hrs, v_set, r_lrs, v_reset) == pytest.approx((7.54e4, 0.667, 4683.0, -0.729), rel=0.04)
+    cells.write(1.5, 0.0, 3.0, 1e9)
+    assert 0.2 / cells.read(0.2, 0.0, 3.0, 0.0) == pytest.approx(cells.features[:, 2], rel=1e-4)
+
+
 def test_parameters_refuse_a_curve_of_too_high_degree() -> None:
     with pytest.raises(UsageError, match="coefficients"):
         GenerativeParams(**{**vars(PARAMS), "llrs": np.ones(9)})
