@@ -102,7 +102,7 @@ INCOMPATIBLE = {
 INCONSISTENCIES = (
     "V_ref: Table I says 2.4 V, Fig. 3 uses 1 V. 200 µA through 10 kΩ needs 2 V above V_ref, more than V_dd at 2.4 V:"
     " Fig. 4 cannot have used the value of Table I; 1 V is used here.",
-    "K = 500 constant, against Fig. 4A: 20 times the current gives about 500 times the slew, not 20. That ratio hangs on"
+    "K = 500 constant, against Fig. 4A: 20 times the current gives about 500 times the slew. That ratio hangs on"
     " the difference of 59 and 68 kHz: a neuron within 5 % of both rates can be far from it, and the fitted one is.",
     "Fig. 4A fits only with about 0.29 V of comparator offset and 3 µs of latency.",
     "Fig. 6B: 5 pulses a spike at 100 Hz are 20 Hz, 18 Hz is stated; 3 % of charge jitter a pulse gives 18.",

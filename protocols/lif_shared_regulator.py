@@ -42,9 +42,10 @@ def plot(run: Run, figure: "Figure") -> None:
     for adaptive, colour, label in ((False, "tab:blue", "LIF"), (True, "tab:red", "adaptive, shared regulator")):
         at = table["adaptive"] == adaptive
         upper.plot(table["t"][at] * 1e3, table["neuron"][at], "|", color=colour, markersize=12, label=label)
-    upper.set(ylabel="neuron", title="one regulator shared by a sub-population")
+    upper.set_title("one regulator shared by a sub-population", loc="left")
+    upper.set_ylabel("neuron")
     upper.yaxis.get_major_locator().set_params(integer=True)
-    upper.legend(loc="upper right", fontsize=8)
+    upper.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8)
     lower.plot(trace.t * 1e3, trace.values, linewidth=0.8)
     lower.set(xlabel="time (ms)", ylabel="MEM$_{reg}$ (V)")
     lower.grid(True, alpha=0.3)
