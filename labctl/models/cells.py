@@ -63,6 +63,8 @@ class CellArray:
             raise UsageError(f"shape = {shape} is not that of an array; give positive integers, such as (64, 64)")
         if not 0 <= seed < 2**63:
             raise UsageError(f"seed = {seed} is outside 0 … 2^63 − 1")
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads = {threads} cannot work; give 1 or more, or None for all cores")
         self._shape = tuple(int(side) for side in shape)
         self.size = prod(self._shape)
         self.seed = int(seed)

@@ -13,6 +13,7 @@ waiting costs nothing, and two waits of 1 s are one wait of 2 s to the last bit.
   is normal in LRS and log-normal in HRS, interpolated in ln G, so that it is smaller at higher current.
 - Read noise: white, 4kT·G·B + 2e|I|·B. What is recorded at low frequency (0.5 … 10 µS over 250 s at 400 Hz) is RTN.
 - Endurance: the ln-window shrinks as 1/(1 + (n/life)^shape), n cycles worth of movement, life log-normal over cells.
+- Temperature speeds up retention only (assumption).
 - Defects: cells that are stuck, shorted, open, or that never form.
 """
 

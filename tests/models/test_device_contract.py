@@ -257,7 +257,7 @@ def test_bad_input_is_refused_and_leaves_the_array(case: Case) -> None:
 
 
 def test_impossible_arrays_are_refused(case: Case) -> None:
-    for bad in ({"shape": (0, 4)}, {"shape": ()}, {"seed": -1}, {"temperature": NAN}):
+    for bad in ({"shape": (0, 4)}, {"shape": ()}, {"seed": -1}, {"temperature": NAN}, {"threads": -1}):
         with pytest.raises(UsageError):
             case.build(**{"shape": (2, 2), **bad})
 
