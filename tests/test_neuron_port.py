@@ -1,6 +1,7 @@
 """The port to the input neurons: what it counts, what it refuses, and that it leaves the bench safe."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,10 @@ import pytest
 import labctl
 from drivers.bench import Bench
 from drivers.neuron import NeuronPort, View
-from labctl.errors import InstrumentError, LimitError, MeasurementError, StationError, UsageError
+from labctl.abort import AbortSignal
+from labctl.errors import Aborted, InstrumentError, LimitError, MeasurementError, StationError, UsageError
+from labctl.replay import verify
+from labctl.station import load_station, parse_station
 from protocols.lif_traces import lif_traces
 
 
@@ -145,3 +149,49 @@ def test_all_outputs_are_low_at_rest(bench: Bench) -> None:
         bench.wait(0.5e-3)  # they have fired, and their pulses last 20 ms
         assert [number for number, high in port.high().items() if high] == [3, 7]
         assert np.isclose(bench.volts("VPW"), 0.45)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("silent = [16]", "simulation.silent names neuron 16, not there"),
+        ("stuck_low = 3", "simulation.stuck_low = 3 is not of type"),
+        ('stuck_high = ["a"]', "simulation.stuck_high = .* is not of type"),
+    ],
+)
+def test_broken_neurons_of_the_simulation_are_checked(setting: str, message: str) -> None:
+    with pytest.raises(StationError, match=message):
+        labctl.open_bench(parse_station(load_station("sim").text + setting + "\n", "a test"))
+
+
+@pytest.mark.parametrize(("setting", "volts"), [("stuck_high = [0]", 3.3), ("stuck_low = [0]", 0.0)])
+def test_the_scope_sees_a_stuck_output_and_the_membrane_behind_it(setting: str, volts: float) -> None:
+    with labctl.open_bench(parse_station(load_station("sim").text + setting + "\n", "a test"), seed=1) as bench:
+        port = NeuronPort(bench, 0)
+        with bench.powered(v_ref=1.0):
+            port.inject(20e-6)
+            port.look(View("OUT0", 4.4, 1.65), View("MEM0", 2.4, 0.9), span=2e-3, shortest=(1e-5, "a pulse"))
+            assert bench.count([0], 3e-3, trigger=True).counts[0] == 0
+            output, membrane = port.seen()
+            assert port.high()[0] == (volts > 0)
+    assert output.values == pytest.approx(volts, abs=0.1)
+    assert membrane.values.max() > 1.4  # it fires all the same
+    assert membrane.values.min() < 0.1
+
+
+def test_an_aborted_measurement_is_safe_kept_and_re_executed(tmp_path: Path) -> None:
+    abort = AbortSignal()
+    with labctl.open_bench("sim", seed=1) as bench:
+        with pytest.raises(Aborted):
+            labctl.run(
+                "lif_leak_down",
+                bench,
+                out=tmp_path / "a.h5",
+                abort=abort,
+                watch=lambda item, count: abort.set() if count == 2 else None,
+            )
+        assert bench.board.status().safe
+    run = labctl.load(tmp_path / "a.h5")
+    assert run.status == "aborted"
+    assert len(run.table()["v_taun"]) == 2
+    assert verify(run.path).rows == 2
