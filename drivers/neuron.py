@@ -252,11 +252,11 @@ class NeuronPort:
             scope.trigger(station.probe(trigger[0]), level=trigger[1], slope="rising")
         scope.arm()
 
-    def seen(self) -> Sequence[Trace]:
-        """The traces of `look`, in its order; raises `InstrumentError` when the scope did not trigger, and
-        `MeasurementError` when a trace leaves the screen."""
+    def seen(self, timeout: float = 10.0) -> Sequence[Trace]:
+        """The traces of `look`, in its order; raises `InstrumentError` when the scope did not trigger within `timeout`
+        s (of the world's time), and `MeasurementError` when a trace leaves the screen."""
         scope = self._bench.scope
-        scope.wait(self._bench.abort.check)
+        scope.wait(self._bench.abort.check, timeout)
         traces = []
         for view in self._views:
             trace = scope.fetch(self._bench.station.probe(view.node))

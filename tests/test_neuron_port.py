@@ -127,7 +127,7 @@ def test_what_the_scope_cannot_see_is_said(bench: Bench) -> None:
         port.look(View("OUT0"), span=1e-3, shortest=(1e-5, "a pulse"), trigger=("OUT0", 1.65))
         bench.wait(5e-3)
         with pytest.raises(InstrumentError, match="did not trigger"):
-            port.seen()
+            port.seen(timeout=0.2)
         port.inject(10e-6)
         port.look(View("MEM0", 0.5, 0.45), span=5e-3, shortest=(1e-4, "the rise"))
         bench.count([0], 6e-3, trigger=True)
