@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 _A = np.uint64(0xBF58476D1CE4E5B9)
 _B = np.uint64(0x94D049BB133111EB)
 _STEP = np.uint64(0x9E3779B97F4A7C15)
-_S11, _S27, _S30, _S31, _S32 = (np.uint64(n) for n in (11, 27, 30, 31, 32))
-_LOW = np.uint64(0xFFFFFFFF)
+_S11, _S22, _S27, _S30, _S31, _S32, _S43 = (np.uint64(n) for n in (11, 22, 27, 30, 31, 32, 43))
+_LOW, _LOW21 = np.uint64(0xFFFFFFFF), np.uint64(0x1FFFFF)
 
 
 @njit(cache=True)
@@ -64,6 +64,17 @@ def normal_pair(seed: np.uint64, cell: int, count: int, stream: int) -> tuple[fl
     """Two independent standard normals of 32 bits each; the tails end at 6.3 standard deviations."""
     h = bits(seed, cell, count, stream)
     return quantile((float(h >> _S32) + 0.5) * 2.0**-32), quantile((float(h & _LOW) + 0.5) * 2.0**-32)
+
+
+@njit(cache=True)
+def normal_triple(seed: np.uint64, cell: int, count: int, stream: int) -> tuple[float, float, float]:
+    """Three independent standard normals of 21 bits each; the tails end at 5 standard deviations."""
+    h = bits(seed, cell, count, stream)
+    return (
+        quantile((float(h >> _S43) + 0.5) * 2.0**-21),
+        quantile((float((h >> _S22) & _LOW21) + 0.5) * 2.0**-21),
+        quantile((float(h & _LOW21) + 0.5) * 2.0**-21),
+    )
 
 
 @njit(cache=True)

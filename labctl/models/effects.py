@@ -122,9 +122,25 @@ def relaxation_shape(g: float, g_max: float) -> float:
 
 
 @njit(cache=True)
+def _no_relaxation(t: float, e: NDArray[np.float64]) -> bool:
+    return bool(e[E_RELAX] == 0.0 or t <= 1e-6)
+
+
+@njit(cache=True)
+def _no_retention(t: float, e: NDArray[np.float64]) -> bool:
+    return bool(e[E_RET] == 0.0 or t < 1e-12 * e[E_RET_TAU])
+
+
+@njit(cache=True)
+def settled(t: float, t_retention: float, e: NDArray[np.float64]) -> bool:
+    """Whether `drift` is nil so soon after programming; the times as there."""
+    return bool(_no_relaxation(t, e) and _no_retention(t_retention, e))
+
+
+@njit(cache=True)
 def _relaxation(seed: np.uint64, cell: int, event: int, t: float, g: float, e: NDArray[np.float64]) -> float:
     """Shift of ln G, `t` seconds after programming event number `event` to `g` (S)."""
-    if e[E_RELAX] == 0.0 or t <= 1e-6:
+    if _no_relaxation(t, e):
         return 0.0
     shift, variance, mean = 0.0, 0.0, 0.0
     for pair in range(5):
@@ -146,7 +162,7 @@ def _relaxation(seed: np.uint64, cell: int, event: int, t: float, g: float, e: N
 @njit(cache=True)
 def _retention(seed: np.uint64, cell: int, t: float, g: float, e: NDArray[np.float64]) -> float:
     """Shift of ln G, `t` seconds at retention_temperature (Arrhenius-weighted) after programming to `g` (S)."""
-    if e[E_RET] == 0.0 or t < 1e-12 * e[E_RET_TAU]:
+    if _no_retention(t, e):
         return 0.0
     tau = e[E_RET_TAU] * exp(e[E_RET_SPREAD] * normal(seed, cell, 0, _S_RET))
     lost = 1.0 - exp(-float((t / tau) ** e[E_RET_SHAPE]))
@@ -247,8 +263,8 @@ def window(seed: np.uint64, cell: int, cycles: float, e: NDArray[np.float64]) ->
     """Part of the ln-window that is left after `cycles` full cycles."""
     if cycles < e[E_WHOLE]:
         return 1.0
-    life = e[E_LIFE] * exp(e[E_LIFE_SPREAD] * normal(seed, cell, 0, _S_LIFE))
-    return 1.0 / (1.0 + float((cycles / life) ** e[E_LIFE_SHAPE]))
+    ratio = log(cycles / e[E_LIFE]) - e[E_LIFE_SPREAD] * normal(seed, cell, 0, _S_LIFE)
+    return 1.0 / (1.0 + exp(float(e[E_LIFE_SHAPE] * ratio)))
 
 
 @njit(cache=True)

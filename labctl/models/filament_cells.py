@@ -11,8 +11,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from labctl.models.counter_rng import normal, normal_pair, uniform
-from labctl.models.effects import HEALTHY, NEVER_FORMING, OPEN, SHORTED, drift, rtn, white_noise, window
+from labctl.models.counter_rng import normal, normal_triple, uniform
+from labctl.models.effects import HEALTHY, NEVER_FORMING, OPEN, SHORTED, drift, rtn, settled, white_noise, window
 from labctl.models.filament_kernel import (
     NUMBERS,
     P_C2C_HRS,
@@ -61,8 +61,7 @@ def limits(
     seed: np.uint64,
 ) -> tuple[float, float, float]:
     """Speed factor, smallest gap and the gap where RESET ends (nm) of a cell in its half-cycle number `turn`."""
-    z_hrs, z_lrs = normal_pair(seed, cell, turn, _S_CYCLE)
-    z_rate = normal(seed, cell, turn, _S_CYCLE + 1) if p[P_C2C_RATE] > 0.0 else 0.0
+    z_hrs, z_lrs, z_rate = normal_triple(seed, cell, turn, _S_CYCLE)
     speed = exp(p[P_D2D_RATE] * d[D_RATE, cell] + p[P_C2C_RATE] * z_rate)
     low = max(p[P_GAP_MIN] + p[P_D2D_LRS] * d[D_LRS, cell] + p[P_C2C_LRS] * z_lrs, 0.0)
     high = p[P_GAP_RESET] + p[P_D2D_HRS] * d[D_HRS, cell] + p[P_C2C_HRS] * z_hrs
@@ -135,10 +134,10 @@ def present_gap(
 ) -> float:  # fmt: skip
     """Gap (nm) of a formed cell now: as programmed, with relaxation and retention since."""
     own = x[X_OWN, cell]
-    shift = drift(
-        seed, cell, n[N_EVENTS, cell], clock[0] + own - x[X_TIME, cell],
-        clock[1] + clock[3] * own - x[X_RETENTION, cell], conductance(x[X_GAP, cell], p), e,
-    )  # fmt: skip
+    t, aged = clock[0] + own - x[X_TIME, cell], clock[1] + clock[3] * own - x[X_RETENTION, cell]
+    if settled(t, aged, e):
+        return float(x[X_GAP, cell])
+    shift = drift(seed, cell, n[N_EVENTS, cell], t, aged, conductance(x[X_GAP, cell], p), e)
     return float(x[X_GAP, cell] - p[P_G0] * shift)
 
 

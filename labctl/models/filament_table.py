@@ -88,22 +88,31 @@ def _moved(f: float, slope: float, t: float) -> float:
 
 
 @njit(cache=True)
-def _end(y: float, t: float, times: NDArray[np.float64], column: NDArray[np.float64]) -> float:
-    """Place (nm along the movement) `t` s after `y`."""
+def _end(y: float, t: float, times: NDArray[np.float64], column: NDArray[np.float64], near: int) -> tuple[float, int]:
+    """Place (nm along the movement) `t` s after `y`, and the node before it; `near` guesses that node."""
     last = times.size - 1
     d = _TOP / last
     k = int(y / d)
     if k >= last or column[k, 1] == -inf:
-        return y
+        return y, k
     x = y - k * d
     f = column[k, 0] * exp(column[k, 1] * x)
     first = _crossing(f, column[k, 1], d - x)
     if t <= first:
-        return y + float(_moved(f, column[k, 1], t))
+        return y + float(_moved(f, column[k, 1], t)), k
     goal = times[k + 1] + (t - first)
     low, high = k + 1, last
     if times[high] <= goal:
-        return float(high * d)
+        return float(high * d), high
+    if low < near < high:
+        if times[near] <= goal:
+            low = near
+            if near + 2 < high and times[near + 2] > goal:
+                high = near + 2
+        else:
+            high = near
+            if near - 2 > low and times[near - 2] <= goal:
+                low = near - 2
     while high - low > 1:
         middle = (low + high) // 2
         if times[middle] <= goal:
@@ -111,8 +120,8 @@ def _end(y: float, t: float, times: NDArray[np.float64], column: NDArray[np.floa
         else:
             high = middle
     if column[low, 1] == -inf:
-        return float(low * d)
-    return float(low * d + _moved(column[low, 0], column[low, 1], goal - times[low]))
+        return float(low * d), low
+    return float(low * d + _moved(column[low, 0], column[low, 1], goal - times[low])), low
 
 
 @njit(cache=True, nogil=True)
@@ -142,11 +151,13 @@ def _pulse(
             place = min(max((high - _FIRST) / _COLUMN, 0.0), _COLUMNS - 1.001)
             c = int(place)
             a = place - c
-            new = (1.0 - a) * _end(start, t, times[c], table[c]) + a * _end(start, t, times[c + 1], table[c + 1])
+            end, k = _end(start, t, times[c], table[c], 0)
+            next_end, _ = _end(start, t, times[c + 1], table[c + 1], k)
+            new = (1.0 - a) * end + a * next_end
             new = min(new + gap - start, max(kernel.GAP_CAP, gap))
         else:
             start = min(max(_TOP - gap, 0.0), _TOP)
-            new = min(gap, max(_TOP - _end(start, t, times[0], table[0]), low))
+            new = min(gap, max(_TOP - _end(start, t, times[0], table[0], 0)[0], low))
         new = cells_kernel.settle(cell, gap, new, turn, direction, x, n, clock, p, seed)
         place = min(max((new if direction > 0 else _TOP - new) * last / _TOP, 0.0), last - 1e-3)
         k = int(place)
