@@ -202,7 +202,8 @@ class Generative:
         self._clock += seconds, seconds * arrhenius(at, self._e)
 
     def state(self) -> dict[str, NDArray[np.generic]]:
-        """Copies of everything that `restore` needs."""
+        """Copies of everything that `restore` needs; the histories lie oldest first, however they were written."""
+        self._run(cell_kernels.align_blocks, len(self._state.flags), self._state)
         head = {
             "format": np.array(FORMAT),
             "shape": np.array(self._shape),
@@ -319,7 +320,7 @@ def generate_cycles(params: GenerativeParams, devices: int, cycles: int, seed: i
         raise UsageError(f"devices = {devices}, cycles = {cycles}; give at least one of each")
     cells = Generative((devices,), params, seed=seed)
     y = np.empty((cycles, len(cells._state.flags), 4, LANES), np.float32)
-    cells._run(kernel.cycle_blocks, y.shape[1], cells._state, cells._tables, y)
+    cells._run(cell_kernels.cycle_blocks, y.shape[1], cells._state, cells._tables, y)
     return _features(y.transpose(1, 3, 0, 2).reshape(-1, cycles, 4)[:devices])
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.models.generative_kernel import features, place, ratio_hrs, row_of
+from labctl.models.generative_kernel import align, draw, features, place, ratio_hrs, row_of, scratch_of
 from labctl.models.generative_math import choose, exp2, f4, four_normals, horner, jit, ln, philox, u4
 from labctl.models.generative_params import GenerativeParams
 from labctl.models.generative_state import CHUNK, DEVICE, HISTORY, IN_HRS, LANES, NOISE, Y_HRS, Y_RESET, Tables
@@ -100,6 +100,25 @@ def fresh_blocks(lo: Any, hi: Any, state: Any, tables: Any, root: Any, means: An
             state.threshold[b, lane] = y[Y_RESET, lane]
             state.slope[b, lane] = f4(0.0)
             state.flags[b, lane] = IN_HRS
+
+
+@jit
+def align_blocks(lo: Any, hi: Any, state: Any) -> None:
+    """Bring all lanes of the blocks to ring position 0, which changes how they lie and nothing else."""
+    scratch = np.empty(state.hist.shape[1:], np.float32)
+    for b in range(lo, hi):
+        align(state.hist[b], state.slot[b], scratch)
+
+
+@jit
+def cycle_blocks(lo: Any, hi: Any, state: Any, tables: Any, out: Any) -> None:
+    """Draw cycle after cycle of all lanes, without voltages; out (cycles, blocks, 4, LANES) takes y."""
+    scratch = scratch_of(tables.lags.shape[0])
+    every = np.ones(LANES, np.uint8)
+    for b in range(lo, hi):
+        for t in range(out.shape[0]):
+            draw(b * LANES, every, state.hist[b], state.slot[b], state.count[b], tables, scratch)
+            features(scratch.new, state.device[b], tables.gamma, out[t, b], every)
 
 
 @jit

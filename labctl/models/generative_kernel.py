@@ -171,11 +171,31 @@ def _draw_apart(first: Any, mask: Any, hist: Any, slot: Any, count: Any, tables:
 
 
 @jit
-def _draw(first: Any, mask: Any, hist: Any, slot: Any, count: Any, tables: Any, scratch: Any) -> None:
+def align(hist: Any, slot: Any, scratch: Any) -> None:
+    """Turn the rings of all lanes so that each has its oldest vector in slot 0."""
+    p = hist.shape[0]
+    for j in range(p):
+        h = hist[j]
+        for i in range(LANES):
+            age = j - np.intp(slot[i])
+            to = scratch[age if age >= 0 else age + p]
+            at = place(i)
+            for k in range(at, at + 4 * CHUNK, CHUNK):
+                to[k] = h[k]
+    for j in range(p):
+        h, turned = hist[j], scratch[j]
+        for k in range(4 * LANES):
+            h[k] = turned[k]
+    for i in range(LANES):
+        slot[i] = 0
+
+
+@jit
+def draw(first: Any, mask: Any, hist: Any, slot: Any, count: Any, tables: Any, scratch: Any) -> None:
     """Draw the next cycle of the masked lanes into `scratch.new` and, for their oldest vector, into the ring.
 
-    Lanes at the same ring position are drawn together where they are many. Both ways do the same operations on a
-    cell, in the same order, and a history never shifts.
+    Lanes at the same ring position are drawn together where they are many; where half of the lanes or more are drawn,
+    all are first brought to one position. Every way does the same operations on a cell, in the same order.
     """
     todo, same, apart = scratch.todo, scratch.same, scratch.apart
     for i in range(LANES):
@@ -183,6 +203,11 @@ def _draw(first: Any, mask: Any, hist: Any, slot: Any, count: Any, tables: Any, 
     for i in range(LANES):
         apart[i] = 0
     left, start, others = total(mask), 0, 0
+    differ = np.uint8(0)
+    for i in range(LANES):
+        differ |= slot[i] ^ slot[0]
+    if differ and 2 * left >= LANES:
+        align(hist, slot, scratch.hist)
     while left > 0:
         while start < LANES - 1 and todo[start] == 0:
             start += 1
@@ -264,7 +289,7 @@ def _reset(b: Any, u: Any, mask: Any, state: Any, tables: Any, scratch: Any) -> 
         for i in range(LANES):
             before[i] = mix(threshold[i], ratio[i], tables)
     if draws > 0:
-        _draw(b * LANES, drawing, state.hist[b], state.slot[b], state.count[b], tables, scratch)
+        draw(b * LANES, drawing, state.hist[b], state.slot[b], state.count[b], tables, scratch)
         features(scratch.new, state.device[b], tables.gamma, y, drawing)
     y_hrs = y[Y_HRS]
     for i in range(LANES):
@@ -312,7 +337,7 @@ def _gated(u: Any, sat: Any, ratio: Any, threshold: Any, tables: Any, to_set: An
 
 
 @inline
-def _scratch(p: Any) -> Any:
+def scratch_of(p: Any) -> Any:
     """Working memory for a VAR of order p; inlined, or LLVM would fear that it overlaps the state (3 times slower)."""
     work, masks, byte = np.empty((5, LANES), np.float32), np.empty((4, LANES), np.uint8), np.empty((3, LANES), np.uint8)
     e, x, new = np.empty(4 * LANES, np.float32), np.empty(4 * LANES, np.float32), np.zeros(4 * LANES, np.float32)
@@ -349,7 +374,7 @@ def pulse_blocks(
     limited = False
     for value in sat.flat:
         limited |= value < np.inf
-    scratch = _scratch(tables.lags.shape[0])
+    scratch = scratch_of(tables.lags.shape[0])
     work, masks = scratch.work, scratch.masks
     uu, dd, ss = work[2], work[3], work[4]
     to_set, to_reset = masks[2], masks[3]
@@ -373,14 +398,3 @@ def pulse_blocks(
                 for i in range(LANES):
                     current = mix(uu[i], ratio[i], tables)
                     out[t, k * LANES + i] = -min(max(current, -ss[i]), ss[i])
-
-
-@jit
-def cycle_blocks(lo: Any, hi: Any, state: Any, tables: Any, out: Any) -> None:
-    """Draw cycle after cycle of all lanes, without voltages; out (cycles, blocks, 4, LANES) takes y."""
-    scratch = _scratch(tables.lags.shape[0])
-    every = np.ones(LANES, np.uint8)
-    for b in range(lo, hi):
-        for t in range(out.shape[0]):
-            _draw(b * LANES, every, state.hist[b], state.slot[b], state.count[b], tables, scratch)
-            features(scratch.new, state.device[b], tables.gamma, out[t, b], every)

@@ -107,6 +107,7 @@ def test_equal_to_synaptogen_on_the_same_draws(order: int, monkeypatch: pytest.M
     ours = Generative((n,), load(PUBLISHED, order), seed=3)
     other = theirs.CellArrayCPU(n, theirs.load_params(str(PUBLISHED), order))
     state = ours._state
+    ours.state()  # turns the rings: oldest first
     hist = state.hist.reshape(-1, order, LANES // 16, 4, 16).transpose(1, 3, 0, 2, 4).reshape(order, 4, -1)[..., :n]
     device = state.device.reshape(-1, LANES // 16, 8, 16).transpose(2, 0, 1, 3).reshape(8, -1)[:, :n]
     other.Xhat[4:] = hist.reshape(4 * order, n)  # oldest first, as theirs
