@@ -199,10 +199,11 @@ class Neurons:
         While the output is high, (V_dd − V_ref)/r_syn flows into `to`, unless its own input gives more. Several outputs
         on one pad are a wired OR, through the resistance that was given last.
         """
+        source = self._index(neuron)
         if to is not None:
             ldo_current(0.0, 0.0, r_syn)  # checks
             self._r_joined[self._index(to)] = r_syn
-        self._out_to[self._index(neuron)] = -1 if to is None else to
+        self._out_to[source] = -1 if to is None else to
         self._sort_out()
 
     def take_threshold(self, neuron: int, of: int | None) -> None:
@@ -215,9 +216,11 @@ class Neurons:
     def regulate(self, primaries: Sequence[int], regulator: int, r_syn: float = 10e3) -> None:
         """Make adaptive neurons (Garg et al., Fig. 7): `regulator` integrates the spikes of all `primaries`, and its
         membrane is their threshold. Its own V_thr must be out of its reach (the paper's regulator goes to 2 V)."""
+        if regulator in [self._index(primary) for primary in primaries]:
+            raise UsageError(f"neuron {regulator} cannot regulate itself; give another neuron")
         for primary in primaries:
-            self.take_threshold(primary, regulator)
             self.join_output(primary, regulator, r_syn)
+            self.take_threshold(primary, regulator)
 
     def connects(self, part: ArrayLike) -> bool:
         """Whether a neuron in the mask `part`, (n,), is joined to one that is not."""
