@@ -212,7 +212,7 @@ class Chip:
             return neurons.advance_in_turn(seconds, inputs, self._is_output, columns)
         # a switch leads from an output neuron back to an input neuron: go from edge to edge of the rows
         parts: list[Spikes] = []
-        passed = 0.0
+        passed, inputs = 0.0, inputs.copy()
         while passed < seconds:
             inputs[rows:] = self._columns(self._mask(), table)
             step, found = neurons.advance_to_edge(seconds - passed, inputs, ~self._is_output)
