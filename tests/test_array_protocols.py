@@ -75,13 +75,13 @@ def test_forming_pulses_reach_the_selected_cell_only(tmp_path: Path) -> None:
 
 
 def test_potentiation_raises_and_depression_lowers_the_conductance(tmp_path: Path) -> None:
-    table = run("potentiation_depression", tmp_path / "pd.h5", cycles=2, n_set=40, n_reset=40).table()
+    table = run("potentiation_depression", tmp_path / "pd.h5", cycles=2, n_set=60, n_reset=60).table()
     second = table["g"][table["cycle"] == 1]
-    assert len(second) == 81
-    assert second[40] > 1.5 * second[0]
-    assert second[80] < second[40] / 1.5
-    gradual = np.diff(second[:41])
-    assert gradual.max() < 0.6 * (second[40] - second[0]), "more than one pulse does the work"
+    assert len(second) == 121
+    assert second[60] > 1.5 * second[0]
+    assert second[120] < second[60] / 1.5
+    gradual = np.diff(second[:61])
+    assert gradual.max() < 0.6 * (second[60] - second[0]), "more than one pulse does the work"
 
 
 @pytest.mark.parametrize(("cycles", "expected"), [(1, [0]), (2, [0, 1]), (100, [0, 1, 99])])

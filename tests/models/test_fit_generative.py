@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from labctl.analysis.loops import reset_transitions, state_curves
 from labctl.errors import UsageError
@@ -107,7 +108,7 @@ def test_interval_covers_the_truth() -> None:
     """95 % intervals of 30 chips of 60 devices hold the value of the whole population 95 % of the time."""
     chip = load(PUBLISHED, 1)
     population = generate_cycles(chip, 4000, 150, seed=1)
-    inside = {"quantiles": [], "acf": [], "within": []}
+    inside: dict[str, list[NDArray[np.bool_]]] = {"quantiles": [], "acf": [], "within": []}
     for seed in range(30):
         g = goodness(generate_cycles(chip, 60, 150, seed=100 + seed), population)
         for name, part in inside.items():
@@ -134,7 +135,7 @@ def test_a_chip_from_its_loops() -> None:
     parts = [state_curves(v, i[:, k], cycle) for k in range(30)]
     ways = [reset_transitions(v, i[:, k], cycle) for k in range(30)]
     curves, way = ([np.concatenate(x) for x in zip(*p, strict=True)] for p in (parts, ways))
-    fitted = fit_curves(replace(PARAMS, u_read=-0.2), *curves, transition=tuple(way))
+    fitted = fit_curves(replace(PARAMS, u_read=-0.2), *curves, transition=(way[0], way[1], way[2]))
     assert fitted.eta == pytest.approx(PARAMS.eta, rel=0.01)
     assert fitted.u_limit == 1.5
     u = np.linspace(-1.5, 1.5, 101)
