@@ -155,19 +155,21 @@ def _steady(
     if bend * big > 4.0 * f * f * 1e-13:
         return t, n, n_rec
     start, count = t, int(s[S_SPIKES])
+    width, noise = c[C_PW], c[C_NOISE]
+    cycle, per_volt = charge + c[C_LAT] + width, 1.0 / f
     room = spikes.size - n
     if record.size:
         room = min(room, (record.shape[0] - n_rec - 4) // 2)
     while room > 0:
-        spike = t + (charge - v / f) + c[C_LAT]
-        end = spike + c[C_PW]
+        end = t + (cycle - v * per_volt)
         if end > limit:
             break
+        spike = end - width
         spikes[n] = spike
         n += 1
         count += 1
         room -= 1
-        v = c[C_NOISE] * reset_noise(seed, cell, count) if c[C_NOISE] > 0.0 else 0.0
+        v = noise * reset_noise(seed, cell, count) if noise > 0.0 else 0.0
         t = end
         if record.size:
             n_rec = _mark(record, n_rec, spike, 0.0, 0.0, 1.0)

@@ -108,9 +108,7 @@ def merge(
     A stretch fits a processor's cache. Its spikes are dealt into as many bins as there are spikes, and the bins put in
     order by insertion (or the stretch by sorting, where many spikes fall together).
     """
-    most = sizes[first:last].max()
-    part_t, part_k = np.empty(most), np.empty(most, np.int32)
-    bins, where = np.empty(most + 1, np.int32), np.empty(most, np.int32)
+    bins = np.empty(sizes[first:last].max() + 1, np.int32)
     at = offsets[: counts.size].copy()
     end = sizes.size - 1
     for j in range(counts.size):
@@ -124,34 +122,34 @@ def merge(
         at[j] = low
     base = 0
     for stretch in range(first, last):
+        n = sizes[stretch]
         start = stretch / cut
-        n = 0
-        size = sizes[stretch]
-        scale = size * cut
-        bins[: size + 1] = 0
+        scale = n * cut
+        bins[: n + 1] = 0
         for j in range(counts.size):
-            a, stop, label = at[j], offsets[j] + counts[j], labels[j]
+            a, stop = at[j], offsets[j] + counts[j]
             while a < stop and (int(t[a] * cut) <= stretch or stretch == end):
-                b = min(max(int((t[a] - start) * scale), 0), size - 1)
-                part_t[n], part_k[n], where[n] = t[a], label, b
-                bins[b + 1] += 1
+                bins[min(max(int((t[a] - start) * scale), 0), n - 1) + 1] += 1
                 a += 1
-                n += 1
             at[j] = a
         crowded = False
         for i in range(n):
             crowded |= bins[i + 1] > 100
             bins[i + 1] += bins[i]
+        for j in range(counts.size):
+            a, low, label = at[j] - 1, offsets[j], labels[j]
+            while a >= low and min(int(t[a] * cut), end) == stretch:
+                b = min(max(int((t[a] - start) * scale), 0), n - 1) + 1
+                bins[b] -= 1
+                to = base + bins[b]
+                out_t[to], out_k[to] = t[a], label
+                a -= 1
         if crowded:
-            order = np.argsort(part_t[:n], kind="mergesort")
-            for i in range(n):
-                out_t[base + i], out_k[base + i] = part_t[order[i]], part_k[order[i]]
+            order = np.argsort(out_t[base : base + n], kind="mergesort")
+            out_t[base : base + n] = out_t[base : base + n][order]
+            out_k[base : base + n] = out_k[base : base + n][order]
             base += n
             continue
-        for i in range(n):
-            to = base + bins[where[i]]
-            bins[where[i]] += 1
-            out_t[to], out_k[to] = part_t[i], part_k[i]
         for i in range(base + 1, base + n):
             x = out_t[i]
             if out_t[i - 1] > x:
