@@ -117,7 +117,7 @@ def cycle_blocks(lo: Any, hi: Any, state: Any, tables: Any, out: Any) -> None:
     every = np.ones(LANES, np.uint8)
     for b in range(lo, hi):
         for t in range(out.shape[0]):
-            draw(b * LANES, every, state.hist[b], state.slot[b], state.count[b], tables, scratch)
+            draw(b, every, state, tables, scratch)
             features(scratch.new, state.device[b], tables.gamma, out[t, b], every)
 
 

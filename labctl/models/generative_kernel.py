@@ -13,7 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from labctl.models.generative_math import choose, exp2, f4, four_normals, horner, inline, jit, power, sixteen, u4
+from labctl.models.generative_math import (
+    choose,
+    exp2,
+    f4,
+    fetch,
+    four_normals,
+    horner,
+    inline,
+    jit,
+    power,
+    prefetch,
+    sixteen,
+    u4,
+)
 from labctl.models.generative_state import (
     BLOCK,
     CHUNK,
@@ -73,9 +86,10 @@ def features(x: Any, device: Any, gamma: Any, y: Any, mask: Any) -> None:
 
 
 @jit
-def _advance(n: Any, cell: Any, count: Any, hist: Any, oldest: Any, tables: Any, e: Any, x: Any) -> None:
+def _advance(n: Any, cell: Any, count: Any, hist: Any, oldest: Any, ahead: Any, tables: Any, e: Any, x: Any) -> None:
     """x_n = L e + sum A_i x_{n-i} of n lanes (rounded up to CHUNK); row `oldest` of hist is lag p, the next lag p - 1.
 
+    `ahead` is the history that will be wanted next; it is prefetched in step, or memory and arithmetic take turns.
     The inner loops have a fixed length and an offset, the form that LLVM turns into vectors.
     """
     k0, k1 = tables.k0, tables.k1
@@ -96,10 +110,13 @@ def _advance(n: Any, cell: Any, count: Any, hist: Any, oldest: Any, tables: Any,
             x[z + 32 + c] = (c0 * e0 + c1 * e1) + (c2 * e2 + c3 * e3)
             x[z + 48 + c] = (d0 * e0 + d1 * e1) + (d2 * e2 + d3 * e3)
     for k in range(p):
-        h = hist[oldest + k if oldest + k < p else oldest + k - p]
+        j = oldest + k if oldest + k < p else oldest + k - p
+        h, following = hist[j], ahead[j]
         a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3 = sixteen(tables.lags[p - 1 - k])
         for q in range(chunks):
             z = q * 4 * CHUNK
+            for line in range(z, z + 4 * CHUNK, CHUNK):
+                prefetch(following, line)
             for c in range(CHUNK):
                 e0, e1, e2, e3 = h[z + c], h[z + 16 + c], h[z + 32 + c], h[z + 48 + c]
                 x[z + c] += (a0 * e0 + a1 * e1) + (a2 * e2 + a3 * e3)
@@ -115,13 +132,14 @@ def place(lane: Any) -> Any:
 
 
 @jit
-def _draw_together(first: Any, s: Any, n: Any, mask: Any, hist: Any, count: Any, tables: Any, scratch: Any) -> None:
+def _draw_together(b: Any, s: Any, n: Any, mask: Any, state: Any, tables: Any, scratch: Any) -> None:
     """Draw the n masked lanes, all at ring position s; the other lanes are computed too, and left as they are."""
-    new, oldest = scratch.new, hist[s]
+    new, oldest, cell = scratch.new, state.hist[b, s], scratch.cell
+    ahead = state.hist[min(b + 1, state.hist.shape[0] - 1)]
     for i in range(LANES):
-        scratch.cell[i] = u4(first + i)
+        cell[i] = u4(b * LANES + i)
     x = new if n == LANES else scratch.x
-    _advance(LANES, scratch.cell, count, hist, s, tables, scratch.e, x)
+    _advance(LANES, cell, state.count[b], state.hist[b], s, ahead, tables, scratch.e, x)
     if n == LANES:
         for i in range(4 * LANES):
             oldest[i] = new[i]
@@ -134,22 +152,24 @@ def _draw_together(first: Any, s: Any, n: Any, mask: Any, hist: Any, count: Any,
 
 
 @jit
-def _draw_apart(first: Any, mask: Any, hist: Any, slot: Any, count: Any, tables: Any, scratch: Any) -> None:
+def _draw_apart(b: Any, mask: Any, state: Any, tables: Any, scratch: Any) -> None:
     """Draw the masked lanes, each at a ring position of its own: gathered side by side, oldest vector in row 0."""
+    hist, slot, count = state.hist[b], state.slot[b], state.count[b]
     p = hist.shape[0]
     x, lane, cell, at, gathered = scratch.x, scratch.lane, scratch.cell, scratch.count, scratch.hist.reshape(-1)
     get, put = scratch.get, scratch.put
     end = np.uintp(p * 4 * LANES)
     n = 0
     for i in range(LANES):
-        if mask[i]:
-            age = -np.intp(slot[i])  # of slot 0, oldest first
-            lane[n] = i
-            cell[n] = u4(first + i)
-            at[n] = count[i]
-            get[n] = place(i)
-            put[n] = place(n) + 4 * LANES * (age if age >= 0 else age + p)
-            n += 1
+        lane[n] = i  # overwritten by the next, unless this one counts
+        n += np.intp(mask[i])
+    for m in range(n):
+        i = lane[m]
+        age = -np.intp(slot[i])  # of slot 0, oldest first
+        cell[m] = u4(b * LANES + i)
+        at[m] = count[i]
+        get[m] = place(i)
+        put[m] = place(m) + 4 * LANES * (age if age >= 0 else age + p)
     for j in range(p):  # slot by slot, as they lie in memory
         h = hist[j]
         for m in range(n):  # unsigned indices need no test for negative ones
@@ -160,7 +180,7 @@ def _draw_apart(first: Any, mask: Any, hist: Any, slot: Any, count: Any, tables:
             gathered[k + ROW3] = h[i + ROW3]
             k += BLOCK
             put[m] = k - end if k >= end else k
-    _advance(n, cell, at, scratch.hist, 0, tables, scratch.e, x)
+    _advance(n, cell, at, scratch.hist, 0, scratch.hist, tables, scratch.e, x)
     for m in range(n):
         k = place(m)
         oldest = hist[np.intp(slot[lane[m]])]
@@ -191,23 +211,24 @@ def align(hist: Any, slot: Any, scratch: Any) -> None:
 
 
 @jit
-def draw(first: Any, mask: Any, hist: Any, slot: Any, count: Any, tables: Any, scratch: Any) -> None:
+def draw(b: Any, mask: Any, state: Any, tables: Any, scratch: Any) -> None:
     """Draw the next cycle of the masked lanes into `scratch.new` and, for their oldest vector, into the ring.
 
     Lanes at the same ring position are drawn together where they are many; where half of the lanes or more are drawn,
     all are first brought to one position. Every way does the same operations on a cell, in the same order.
     """
-    todo, same, apart = scratch.todo, scratch.same, scratch.apart
+    slot, count, todo, same, apart = state.slot[b], state.count[b], scratch.todo, scratch.same, scratch.apart
+    left, start, others = total(mask), 0, 0
+    if 2 * left >= LANES:
+        differ = np.uint8(0)
+        for i in range(LANES):
+            differ |= slot[i] ^ slot[0]
+        if differ:
+            align(state.hist[b], slot, scratch.hist)
     for i in range(LANES):
         todo[i] = mask[i]
     for i in range(LANES):
         apart[i] = 0
-    left, start, others = total(mask), 0, 0
-    differ = np.uint8(0)
-    for i in range(LANES):
-        differ |= slot[i] ^ slot[0]
-    if differ and 2 * left >= LANES:
-        align(hist, slot, scratch.hist)
     while left > 0:
         while start < LANES - 1 and todo[start] == 0:
             start += 1
@@ -219,14 +240,14 @@ def draw(first: Any, mask: Any, hist: Any, slot: Any, count: Any, tables: Any, s
         n = total(same)
         left -= n
         if 4 * n >= LANES:
-            _draw_together(first, np.intp(s), n, same, hist, count, tables, scratch)
+            _draw_together(b, np.intp(s), n, same, state, tables, scratch)
         else:
             others += n
             for i in range(LANES):
                 apart[i] = apart[i] | same[i]
     if others > 0:
-        _draw_apart(first, apart, hist, slot, count, tables, scratch)
-    last = np.uint8(hist.shape[0] - 1)
+        _draw_apart(b, apart, state, tables, scratch)
+    last = np.uint8(state.hist.shape[1] - 1)
     for i in range(LANES):
         count[i] = u4(count[i] + u4(mask[i]))
     for i in range(LANES):
@@ -289,7 +310,7 @@ def _reset(b: Any, u: Any, mask: Any, state: Any, tables: Any, scratch: Any) -> 
         for i in range(LANES):
             before[i] = mix(threshold[i], ratio[i], tables)
     if draws > 0:
-        draw(b * LANES, drawing, state.hist[b], state.slot[b], state.count[b], tables, scratch)
+        draw(b, drawing, state, tables, scratch)
         features(scratch.new, state.device[b], tables.gamma, y, drawing)
     y_hrs = y[Y_HRS]
     for i in range(LANES):
@@ -312,6 +333,19 @@ def _reset(b: Any, u: Any, mask: Any, state: Any, tables: Any, scratch: Any) -> 
     for i in range(LANES):
         bits = choose(partial[i], np.uint8(0), np.uint8(IN_HRS))
         flags[i] = choose(mask[i], bits, flags[i])
+
+
+@inline
+def _fetch_rest(b: Any, state: Any) -> None:
+    """Prefetch what a RESET needs of a block, apart from its history."""
+    fetch(state.device[b], 16)
+    for f in range(4):
+        fetch(state.y[b, f], 16)
+    fetch(state.threshold[b], 16)
+    fetch(state.ratio[b], 16)
+    fetch(state.count[b], 16)
+    fetch(state.slot[b], 64)
+    fetch(state.flags[b], 64)
 
 
 @jit
@@ -391,6 +425,8 @@ def pulse_blocks(
             if total(to_set) > 0:
                 _set(b, uu, ss, limited, to_set, state, tables, work[0])
             if total(to_reset) > 0:
+                if k + 1 < hi:
+                    _fetch_rest(blocks[k + 1], state)
                 _reset(b, dd, to_reset, state, tables, scratch)
             if state.born.shape[0] > 0:
                 _age(b, uu, widths[t], now, state, to_set, to_reset)

@@ -8,6 +8,7 @@ for this file.
 from typing import Any
 
 import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
@@ -37,6 +38,29 @@ def _from_bits(_context: Any, x: Any) -> Any:
         return builder.bitcast(args[0], context.get_value_type(types.float32))
 
     return types.float32(types.uint32), generate
+
+
+@_intrinsic
+def prefetch(_context: Any, row: Any, index: Any) -> Any:
+    """Have the cache line of row[index] brought to the second cache; row is a contiguous array of one dimension."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        line = builder.bitcast(builder.gep(data, [args[1]]), ir.PointerType(ir.IntType(8)))
+        i32 = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [line.type, i32, i32, i32])
+        function = builder.module.declare_intrinsic("llvm.prefetch", (line.type,), kind)
+        builder.call(function, [line, i32(0), i32(2), i32(1)])  # to read, of middling locality, data
+        return context.get_dummy_value()
+
+    return types.none(row, types.intp), generate
+
+
+@inline
+def fetch(row: Any, line: Any) -> None:
+    """Prefetch a whole row, of which a cache line holds `line` elements."""
+    for i in range(0, row.size, line):
+        prefetch(row, i)
 
 
 @inline
