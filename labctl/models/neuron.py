@@ -26,13 +26,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from labctl.errors import UsageError
 from labctl.models import neuron_kernel as kernel
-from labctl.models.neuron_flow import C_PW, C_REST, CONDITIONS, workspace
+from labctl.models.neuron_flow import C_PW, C_REST, C_THR, CONDITIONS, conditions, workspace
 from labctl.models.neuron_group import run_group
 from labctl.models.neuron_kernel import HOLD, S_DEAD, S_I, S_LEFT, S_PHASE, S_READING, S_SETTLE, S_SPIKES, S_V, STATES
 from labctl.models.neuron_merge import Lists, Spikes, in_order, in_threads
 from labctl.models.neuron_params import (
-    BOLTZMANN,
-    K_NOMINAL,
     V_BCOMP_LOW,
     V_DD_MIN,
     Biases,
@@ -44,7 +42,6 @@ from labctl.models.neuron_params import (
     leaks,
     pulse_width,
     slew,
-    thermal_voltage,
 )
 from labctl.models.neuron_steps import Lists as StepLists
 from labctl.models.neuron_steps import Steps, check_duration, constant, pulses, steps
@@ -81,7 +78,7 @@ class Neurons:
             raise UsageError(f"seed = {seed}; give an integer from 0 to 2**63 - 1")
         self.n, self.temperature, self.time = n, temperature, 0.0
         self.params = params or LifParams()
-        self._p = broadcast(self.params, n)
+        self._v_os = broadcast(self.params, n)["v_os"]
         self._noise, self._seed = noise, np.uint64(seed)
         self._on, self._silent = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
         self._state = np.zeros((n, STATES))
@@ -105,25 +102,15 @@ class Neurons:
 
     @biases.setter
     def biases(self, biases: Biases) -> None:
-        volts, p, n = broadcast(biases, self.n), self._p, self.n
+        volts = broadcast(biases, self.n)
         on = volts["v_dd"] >= V_DD_MIN
-        l_n, l_p = leaks(volts["v_taun"], volts["v_taup"], self.params, self.temperature)
-        t_pw = np.broadcast_to(pulse_width(volts["v_pw"], self.params, self.temperature), (n,))
-        noise = np.sqrt(BOLTZMANN * self.temperature * K_NOMINAL / p["kc"]) * self._noise
-        threshold = np.where(on & ~self._silent, volts["v_thr"] + p["v_os"], np.inf)
-        columns: tuple[ArrayLike, ...] = (
-            np.where(on, volts["v_rest"], 0.0), l_n, l_p, threshold, p["t_lat"], t_pw, p["t_d"], p["kc"], p["i_x"],
-            p["p"], p["m"], volts["v_gain"], p["w_gain"] * (self.temperature / 300.0),
-            thermal_voltage(self.temperature), p["jitter"] * self._noise, noise,
-        )  # fmt: skip
-        new = np.empty_like(self._conditions)
-        for column, values in enumerate(columns):
-            new[:, column] = values
+        new = conditions(self.params, volts, on, self.temperature, self._noise)
+        new[self._silent, C_THR] = np.inf
         switched = on != self._on
         changed = switched | (new != self._conditions).any(axis=1) | (volts["v_dd"] != self._volts["v_dd"])
         state = self._state
         held = state[:, S_PHASE] == HOLD
-        state[held, S_LEFT] *= t_pw[held] / self._conditions[held, C_PW]
+        state[held, S_LEFT] *= new[held, C_PW] / self._conditions[held, C_PW]
         for column in (S_V, S_PHASE, S_LEFT, S_I, S_DEAD, S_SETTLE):
             state[switched, column] = 0.0
         self._external[switched] = 0.0
@@ -391,7 +378,7 @@ class Neurons:
             spike_t, spike_k, record = np.empty(room), np.empty(room, np.int64), np.empty((4 * room, 5))
             t, n, marks, edge = run_group(
                 self._state, self._conditions, self._seed, which, t, duration, *given[:5], self._external, self._out_to,
-                self._thr_from, self._p["v_os"], self._i_joined, stop_at, watched, fresh, spike_t, spike_k, record,
+                self._thr_from, self._v_os, self._i_joined, stop_at, watched, fresh, spike_t, spike_k, record,
             )  # fmt: skip
             for k in self._tracks:
                 if watched[k]:

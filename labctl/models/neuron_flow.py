@@ -12,13 +12,23 @@ under differentiation, with steps whose last two terms stay below 1e-13 V. The r
 everywhere, so two solutions never move apart: the error at any time is at most the sum of those of the steps.
 """
 
+from collections.abc import Mapping
 from math import exp, expm1, inf, log, log1p
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from labctl.models.neuron_params import FloatArray
+from labctl.models.neuron_params import (
+    BOLTZMANN,
+    K_NOMINAL,
+    FloatArray,
+    LifParams,
+    broadcast,
+    leaks,
+    pulse_width,
+    thermal_voltage,
+)
 
 (
     C_REST, C_L_N, C_L_P, C_THR, C_LAT, C_PW, C_DEAD, C_KC, C_IX, C_P, C_M, C_GAIN, C_W, C_UT, C_JITTER, C_NOISE,
@@ -30,6 +40,24 @@ ORDER = 16
 _TOLERANCE = 1e-13  # V, of the last two terms of a step
 _WIDTHS = 23.0
 _INVERSE = tuple(1.0 / (k + 1) for k in range(ORDER))
+
+
+def conditions(
+    params: LifParams, volts: Mapping[str, FloatArray], on: NDArray[np.bool_], temperature: float, noise: bool
+) -> FloatArray:
+    """One row of conditions a neuron, (n, CONDITIONS), from biases (n,) each; a neuron that is not `on` rests at 0."""
+    p, scale = broadcast(params, len(on)), temperature / 300.0
+    l_n, l_p = leaks(volts["v_taun"], volts["v_taup"], params, temperature)
+    reset = np.sqrt(BOLTZMANN * temperature * K_NOMINAL / p["kc"])
+    columns: tuple[ArrayLike, ...] = (
+        np.where(on, volts["v_rest"], 0.0), l_n, l_p, np.where(on, volts["v_thr"] + p["v_os"], np.inf), p["t_lat"],
+        pulse_width(volts["v_pw"], params, temperature), p["t_d"], p["kc"], p["i_x"], p["p"], p["m"], volts["v_gain"],
+        p["w_gain"] * scale, thermal_voltage(temperature), p["jitter"] * noise, reset * noise,
+    )  # fmt: skip
+    rows = np.empty((len(on), CONDITIONS))
+    for column, values in enumerate(columns):
+        rows[:, column] = values
+    return rows
 
 
 @njit(cache=True)

@@ -31,7 +31,7 @@ STATES = 12
 """Length of a row of state: all that the future of a neuron depends on."""
 RUN, LATE, HOLD = 0.0, 1.0, 2.0
 
-_JITTER, _RESET = 0, 1  # streams of random numbers
+_JITTER, _RESET = 0x4C00, 0x4C01  # streams of random numbers, apart from those of the memristors of the same seed
 _BYTES = np.uint64(0x00FF00FF00FF00FF)
 _LANES = np.uint64(0x0001000100010001)
 _EIGHT, _TOP = np.uint64(8), np.uint64(48)
