@@ -477,3 +477,12 @@ def test_the_attenuator_is_superlinear_between_10_and_200_microampere() -> None:
     """×507 in slew for ×20 in current, from the rates of Fig. 4A; their rounding allows 456 … 571."""
     assert 380 < slew(200e-6) / slew(10e-6) < 900
     assert slew(1e-7) == pytest.approx(1e-7 / 16.15e-9, rel=1e-3)
+
+
+def test_the_typical_biases_are_the_papers() -> None:
+    """Garg et al., Table I."""
+    typical = Biases()
+    table = {"v_dd": 3.3, "v_ref": 2.4, "v_opa": 2.4, "v_gain": 2.1, "v_taun": 1.2, "v_taup": 1.2, "v_rest": 0.6}
+    table |= {"v_thr": 1.2, "v_bcomp": 2.4, "v_pw": 1.0}
+    assert {name: getattr(typical, name) for name in table} == table
+    assert ldo_current(5.0, 1.0, 1e3) == 200e-6
