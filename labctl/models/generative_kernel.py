@@ -159,7 +159,7 @@ def _draw_apart(b: Any, mask: Any, state: Any, tables: Any, scratch: Any) -> Non
     x, lane, cell, at, gathered = scratch.x, scratch.lane, scratch.cell, scratch.count, scratch.hist.reshape(-1)
     get, put = scratch.get, scratch.put
     end = np.uintp(p * 4 * LANES)
-    n = 0
+    n: Any = 0
     for i in range(LANES):
         lane[n] = i  # overwritten by the next, unless this one counts
         n += np.intp(mask[i])
