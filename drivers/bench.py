@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.cell import CellPort
+from drivers.cell import CellLoop, CellPort
 from drivers.fpga.board import Board, Reading, SpikeTrain
 from drivers.fpga.program import RECORD, Count, Delay, End, Instruction, Kind, Stamp, Trigger
 from drivers.limits import Limits, pin_of
@@ -64,12 +64,14 @@ class Bench:
         self._sleep = sleep
         self._volts: dict[str, float] = {}
         self._powered = False
+        self.finished: set[tuple[int, int]] = set()
 
     # opening and closing -----------------------------------------------------------------------------------------
 
     def begin(self, recorder: Recorder | None, session: int, abort: AbortSignal) -> dict[str, str]:
         """Start a run from a known state: new session, every transaction to `recorder`; return who answers."""
         self.abort = abort
+        self.finished = set()
         self._recorder = recorder
         self.board.link.recorder = recorder
         if self._scope is not None:
@@ -304,6 +306,14 @@ class Bench:
     def cell(self, row: int, column: int) -> CellPort:
         """The 1T1R cell at a row (word and source line) and a column (bit line); raises `UsageError`."""
         return CellPort(self, row, column)
+
+    def cells(self, rows: Sequence[int], columns: Sequence[int], *, revisit: bool = False) -> CellLoop:
+        """The cells at these rows and columns, to loop over (see `CellLoop`); raises `UsageError`."""
+        return CellLoop(self, rows, columns, revisit)
+
+    def finish(self, row: int, column: int) -> None:
+        """This cell is done: a resumed run leaves it out."""
+        self.finished.add((row, column))
 
     def ticks(self, seconds: float) -> int:
         """`seconds` on the board's clock; raises `UsageError` for times it cannot make."""

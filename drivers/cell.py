@@ -53,9 +53,9 @@ class CellProgram:
         self._attached = attached
         converter = self._bench.station.converter
         self._wl, self._bl, self._sl = converter("WL_DRIVE"), converter("BL_DRIVE"), converter("SL_DRIVE")
-        self._polarity = 0
+        self._polarity, self._v = 0, 0.0
         self._stops: list[int] = []
-        self._negative: list[bool] = []
+        self._sampled: list[tuple[int, float]] = []  # polarity and voltage of each sample
         self.instructions: list[Instruction] = []
 
     def hold(self, v: float, v_wl: float) -> "CellProgram":
@@ -64,6 +64,7 @@ class CellProgram:
         self._bench.check({"BL_DRIVE" if v >= 0 else "SL_DRIVE": abs(v), "WL_DRIVE": v_wl})
         code = self._bench.board.code
         self.instructions += [Dac(drive, code(drive, abs(v))), Dac(self._wl, code(self._wl, v_wl)), Commit()]
+        self._v = v
         return self
 
     def wait(self, seconds: float) -> "CellProgram":
@@ -75,8 +76,8 @@ class CellProgram:
         """Sample the current at the present voltage, with auto-range; one reading, whose tag counts the samples."""
         cell = self._cell
         line = (LineKind.BL, cell.column) if self._polarity < 0 else (LineKind.SL, cell.row)
-        self.instructions.append(Read(*line, range=NONE, average=average, tag=len(self._negative), register=0))
-        self._negative.append(self._polarity < 0)
+        self.instructions.append(Read(*line, range=NONE, average=average, tag=len(self._sampled), register=0))
+        self._sampled.append((self._polarity, self._v))
         return self
 
     def read(self, v_read: float, v_wl: float, average: int = 16) -> "CellProgram":
@@ -97,6 +98,7 @@ class CellProgram:
         level, gate_level = board.code(drive, abs(v)), board.code(self._wl, v_wl)
         lead = ticks(LEAD)
         self.instructions.append(Pulse(drive, level, ticks(width), self._wl, gate_level, lead, lead, log=False, tag=0))
+        self._v = 0.0
         return self
 
     def body(self) -> "CellProgram":
@@ -115,13 +117,19 @@ class CellProgram:
         return self
 
     def run(self) -> Iterator[Reading]:
-        """Run the program; one typed reading for each sample that was taken, positive from BL to SL."""
+        """Run the program; one typed reading for each sample that was taken, positive from BL to SL.
+
+        A current against the voltage that was held is no resistance: its status is "negative".
+        """
         program = [*self.instructions, End()]
         end = len(assemble(self.instructions))
         for index in self._stops:
             program[index] = replace(self.instructions[index], target=end)  # type: ignore[call-arg]
         for reading in self._bench.readings(program):
-            yield reading._replace(current=-reading.current) if self._negative[reading.tag] else reading
+            polarity, v = self._sampled[reading.tag]
+            current = -reading.current if polarity < 0 else reading.current
+            status = "negative" if reading.status == "ok" and current * v < 0 else reading.status
+            yield reading._replace(current=current, status=status, v=v)
 
     def _turn(self, v: float) -> int:
         """Route the lines for the sign of `v`; returns the converter that drives."""
@@ -188,3 +196,28 @@ class CellPort:
             lines = [(line, self.row, Source.GROUND) for line in (LineKind.SL, LineKind.WL)]
             columns = range(self.bench.station.chip.columns)
             self.bench.board.set_routes([*((LineKind.BL, c, Source.GROUND) for c in columns), *lines])
+
+
+class CellLoop:
+    """The cells of a selection, one after the other, each let go of at its end. Made by `Bench.cells`.
+
+    ``for cell in bench.cells(rows, columns)``: a resumed run leaves out the cells that the first one finished; a cell
+    is finished when the loop asks for the next one. With `revisit`, for loops that come back to the same cells, none is
+    finished and none left out.
+    """
+
+    def __init__(self, bench: "Bench", rows: Sequence[int], columns: Sequence[int], revisit: bool) -> None:
+        self._bench, self._revisit = bench, revisit
+        self._cells = [CellPort(bench, row, column) for row in rows for column in columns]
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def __iter__(self) -> Iterator[CellPort]:
+        for cell in self._cells:
+            if (cell.row, cell.column) in self._bench.finished:
+                continue
+            with cell:
+                yield cell
+            if not self._revisit:
+                self._bench.finish(cell.row, cell.column)

@@ -7,6 +7,7 @@ from typing import Annotated as A
 import numpy as np
 
 from drivers.bench import Bench
+from drivers.quantities import COLUMN, ROW, STATUS, V_READ, V_RESET, V_SET, V_WL_READ, V_WL_RESET, V_WL_SET, WIDTH
 from labctl.protocol import protocol
 from labctl.quantity import Q
 from labctl.reader import Run
@@ -21,8 +22,8 @@ class Window(NamedTuple):
     cycle: A[int, Q("", meaning="cycles completed before this one")]
     r_lrs: A[float, Q("Ω", meaning="resistance after the SET pulse; NaN where it could not be resolved")]
     r_hrs: A[float, Q("Ω", meaning="resistance after the RESET pulse; NaN where it could not be resolved")]
-    lrs_status: A[str, Q("", meaning="ok, over, below or open")]
-    hrs_status: A[str, Q("", meaning="ok, over, below or open")]
+    lrs_status: A[str, STATUS]
+    hrs_status: A[str, STATUS]
     t: A[float, Q("s", meaning="when the RESET state was sampled, on the bench's clock")]
 
 
@@ -48,17 +49,17 @@ def plot(run: Run, figure: "Figure") -> None:
 @protocol(total=lambda cycles, per_decade, **_: len(read_at(cycles, per_decade)), plot=plot)
 def endurance(
     bench: Bench,
-    row: A[int, Q("", 0, 1023, "word and source line of the cell")] = 0,
-    column: A[int, Q("", 0, 1023, "bit line of the cell")] = 0,
+    row: A[int, ROW] = 0,
+    column: A[int, COLUMN] = 0,
     cycles: A[int, Q("", 1, 10**9, "SET/RESET cycles")] = 10_000,
     per_decade: A[int, Q("", 1, 1000, "cycles read a decade")] = 10,
-    v_set: A[float, Q("V", 0.01, 4.5, "bit line voltage of the SET pulse")] = 2.8,
-    v_reset: A[float, Q("V", 0.01, 4.5, "source line voltage of the RESET pulse")] = 2.0,
-    width: A[float, Q("s", 40e-9, 1, "width of the pulses")] = 1e-6,
-    v_wl_set: A[float, Q("V", 0, 4.5, "gate voltage of SET: the compliance")] = 2.4,
-    v_wl_reset: A[float, Q("V", 0, 4.5, "gate voltage of RESET")] = 4.2,
-    v_read: A[float, Q("V", 0.01, 0.5, "read voltage")] = 0.2,
-    v_wl_read: A[float, Q("V", 0, 4.5, "gate voltage of the readings, fully on")] = 2.5,
+    v_set: A[float, V_SET] = 2.8,
+    v_reset: A[float, V_RESET] = 2.0,
+    width: A[float, WIDTH] = 1e-6,
+    v_wl_set: A[float, V_WL_SET] = 2.4,
+    v_wl_reset: A[float, V_WL_RESET] = 4.2,
+    v_read: A[float, V_READ] = 0.2,
+    v_wl_read: A[float, V_WL_READ] = 2.5,
 ) -> Iterator[Window]:
     """SET/RESET cycles timed by the board; both states are read at log-spaced cycles, first and last included."""
     with bench.powered(), bench.cell(row, column) as cell:
@@ -70,6 +71,5 @@ def endurance(
             program.pulse(v_set, v_wl_set, width).read(v_read, v_wl_read)
             program.pulse(-v_reset, v_wl_reset, width).read(v_read, v_wl_read)
             lrs, hrs = program.run()
-            r_lrs, r_hrs = (v_read / x.current if x.status == "ok" else float("nan") for x in (lrs, hrs))
-            yield Window(cycle, r_lrs, r_hrs, lrs.status, hrs.status, hrs.tick * bench.board.identity.tick)
+            yield Window(cycle, lrs.r, hrs.r, lrs.status, hrs.status, hrs.tick * bench.board.identity.tick)
             done = cycle + 1

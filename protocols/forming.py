@@ -7,6 +7,7 @@ from typing import Annotated as A
 import numpy as np
 
 from drivers.bench import Bench
+from drivers.quantities import ALL_COLUMNS, ALL_ROWS, COLUMN, COLUMNS, ROW, ROWS, STATUS, V_READ, V_WL_READ
 from labctl.protocol import protocol
 from labctl.quantity import Q, inclusive
 from labctl.reader import Run
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 class Formed(NamedTuple):
     """How the forming of one cell ended."""
 
-    row: A[int, Q("", meaning="word and source line")]
-    column: A[int, Q("", meaning="bit line")]
+    row: A[int, ROW]
+    column: A[int, COLUMN]
     status: A[str, Q("", meaning="formed, already (it conducted before: no pulse), never (ramp ended), or shorted")]
     v_form: A[float, Q("V", meaning="bit line voltage of the last pulse; NaN where there was none")]
     width: A[float, Q("s", meaning="width of the last pulse; NaN where there was none")]
@@ -30,13 +31,13 @@ class Formed(NamedTuple):
 class Step(NamedTuple):
     """One pulse and the reading after it; pulse −1 is the reading before the first."""
 
-    row: A[int, Q("", meaning="word and source line")]
-    column: A[int, Q("", meaning="bit line")]
+    row: A[int, ROW]
+    column: A[int, COLUMN]
     pulse: A[int, Q("", meaning="number of the pulse, from 0")]
     v_bl: A[float, Q("V", meaning="bit line voltage of the pulse")]
     width: A[float, Q("s", meaning="width of the pulse")]
     i: A[float, Q("A", meaning="current at the read voltage after the pulse")]
-    status: A[str, Q("", meaning="ok, over, below or open")]
+    status: A[str, STATUS]
 
 
 def plot(run: Run, figure: "Figure") -> None:
@@ -59,38 +60,36 @@ def plot(run: Run, figure: "Figure") -> None:
 @protocol(total=lambda rows, columns, **_: len(rows) * len(columns), plot=plot)
 def forming(
     bench: Bench,
-    rows: A[Sequence[int], Q("", 0, 1023, "word and source lines")] = tuple(range(16)),
-    columns: A[Sequence[int], Q("", 0, 1023, "bit lines")] = tuple(range(4)),
+    rows: A[Sequence[int], ROWS] = ALL_ROWS,
+    columns: A[Sequence[int], COLUMNS] = ALL_COLUMNS,
     v_start: A[float, Q("V", 0.01, 4.5, "first bit line voltage")] = 2.0,
     v_stop: A[float, Q("V", 0.01, 4.5, "last bit line voltage")] = 4.0,
     v_step: A[float, Q("V", 1e-3, 1, "step of the bit line voltage")] = 0.05,
     widths: A[Sequence[float], Q("s", 40e-9, 1, "pulse widths, every width at every voltage")] = (10e-6,),
     v_wl: A[float, Q("V", 0, 4.5, "gate voltage of the pulses: limits the current once the cell conducts")] = 2.0,
     r_formed: A[float, Q("Ω", 100, 10e6, "a cell below this is formed")] = 50e3,
-    v_read: A[float, Q("V", 0.01, 0.5, "read voltage")] = 0.2,
-    v_wl_read: A[float, Q("V", 0, 4.5, "gate voltage of the readings, fully on")] = 2.5,
+    v_read: A[float, V_READ] = 0.2,
+    v_wl_read: A[float, V_WL_READ] = 2.5,
 ) -> Iterator[Formed | Step]:
     """Ramp pulses on each selected cell until its resistance falls below `r_formed`; formed cells get no pulse.
 
     The ramp runs on the board: it reads after each pulse and stops by itself.
     """
     ramp = [(v, width) for v in inclusive(v_start, v_stop, v_step) for width in widths]
-    cells = [bench.cell(row, column) for row in rows for column in columns]
+    cells = bench.cells(rows, columns)
     with bench.powered():
         for cell in cells:
-            with cell:
-                program = cell.program().read(v_read, v_wl_read).stop_at(v_read / r_formed)
-                for v, width in ramp:
-                    program.pulse(v, v_wl, width).read(v_read, v_wl_read).stop_at(v_read / r_formed)
-                readings = list(program.run())
+            program = cell.program().read(v_read, v_wl_read).stop_at(v_read / r_formed)
+            for v, width in ramp:
+                program.pulse(v, v_wl, width).read(v_read, v_wl_read).stop_at(v_read / r_formed)
+            readings = list(program.run())
             last, pulses = readings[-1], len(readings) - 1
             conducts = last.status == "over" or last.current >= v_read / r_formed
             v_form, width = ramp[pulses - 1] if pulses else (float("nan"), float("nan"))
             status = (
                 ("shorted" if last.status == "over" else "formed" if pulses else "already") if conducts else "never"
             )
-            r = v_read / last.current if last.status == "ok" else float("nan")
-            yield Formed(cell.row, cell.column, status, v_form, width, pulses, r)
+            yield Formed(cell.row, cell.column, status, v_form, width, pulses, last.r)
             for number, reading in enumerate(readings):
                 v, width = ramp[number - 1] if number else (float("nan"), float("nan"))
                 yield Step(cell.row, cell.column, number - 1, v, width, reading.current, reading.status)

@@ -8,6 +8,7 @@ import numpy as np
 
 from drivers.bench import Bench
 from drivers.cell import Bias
+from drivers.quantities import AVERAGE, COLUMN, ROW, STATUS, I, T
 from labctl.protocol import protocol
 from labctl.quantity import Q, inclusive
 from labctl.reader import Run
@@ -20,11 +21,11 @@ class Point(NamedTuple):
     """One point of the loop."""
 
     v: A[float, Q("V", meaning="voltage over the cell and its transistor, V_BL − V_SL")]
-    i: A[float, Q("A", meaning="current from bit line to source line; compute with it only where status is ok")]
+    i: A[float, I]
     cycle: A[int, Q("", meaning="which loop, from 0")]
     v_wl: A[float, Q("V", meaning="gate voltage")]
-    status: A[str, Q("", meaning="ok, over (beyond the largest range), below (too small to resolve) or open")]
-    t: A[float, Q("s", meaning="when it was sampled, on the bench's clock")]
+    status: A[str, STATUS]
+    t: A[float, T]
 
 
 def plot(run: Run, figure: "Figure") -> None:
@@ -50,8 +51,8 @@ def loop(v_set: float, v_reset: float, points: int) -> list[float]:
 @protocol(total=lambda v_set, v_reset, points, cycles, **_: len(loop(v_set, v_reset, points)) * cycles, plot=plot)
 def iv_sweep(
     bench: Bench,
-    row: A[int, Q("", 0, 1023, "word and source line of the cell")] = 0,
-    column: A[int, Q("", 0, 1023, "bit line of the cell")] = 0,
+    row: A[int, ROW] = 0,
+    column: A[int, COLUMN] = 0,
     v_set: A[float, Q("V", 0.01, 4.5, "positive end of the loop: SET")] = 2.5,
     v_reset: A[float, Q("V", -4.5, -0.01, "negative end of the loop: RESET")] = -1.8,
     v_wl: A[float, Q("V", 0, 4.5, "gate voltage for the SET half: the compliance")] = 2.0,
@@ -59,7 +60,7 @@ def iv_sweep(
     points: A[int, Q("", 4, 100_000, "points of a loop")] = 200,
     cycles: A[int, Q("", 1, 1_000_000, "loops")] = 1,
     dwell: A[float, Q("s", 1e-6, 10, "time at each voltage before it is sampled")] = 2e-3,
-    average: A[int, Q("", 1, 65535, "conversions averaged a sample")] = 16,
+    average: A[int, AVERAGE] = 16,
 ) -> Iterator[Point]:
     """Staircase loop 0 → v_set → v_reset → 0 on one cell, with the current sampled at each step.
 

@@ -7,6 +7,7 @@ from typing import Annotated as A
 import numpy as np
 
 from drivers.bench import Bench
+from drivers.quantities import COLUMN, ROW, STATUS, V_READ, V_RESET, V_SET, V_WL_READ, V_WL_RESET, V_WL_SET, WIDTH, G, T
 from labctl.protocol import protocol
 from labctl.quantity import Q
 from labctl.reader import Run
@@ -21,9 +22,9 @@ class Point(NamedTuple):
     cycle: A[int, Q("", meaning="which train, from 0")]
     pulse: A[int, Q("", meaning="number of the pulse within the cycle; 0 is the reading before the first")]
     v: A[float, Q("V", meaning="voltage of the pulse, V_BL − V_SL; NaN for the reading before the first")]
-    g: A[float, Q("S", meaning="conductance after the pulse; NaN where status is not ok")]
-    status: A[str, Q("", meaning="ok, over, below or open")]
-    t: A[float, Q("s", meaning="when it was sampled, on the bench's clock")]
+    g: A[float, G]
+    status: A[str, STATUS]
+    t: A[float, T]
 
 
 def plot(run: Run, figure: "Figure") -> None:
@@ -44,18 +45,18 @@ def plot(run: Run, figure: "Figure") -> None:
 @protocol(total=lambda n_set, n_reset, cycles, **_: cycles * (n_set + n_reset + 1), plot=plot)
 def potentiation_depression(
     bench: Bench,
-    row: A[int, Q("", 0, 1023, "word and source line of the cell")] = 0,
-    column: A[int, Q("", 0, 1023, "bit line of the cell")] = 0,
+    row: A[int, ROW] = 0,
+    column: A[int, COLUMN] = 0,
     n_set: A[int, Q("", 0, 10_000, "SET pulses of a cycle")] = 100,
     n_reset: A[int, Q("", 0, 10_000, "RESET pulses of a cycle")] = 100,
     cycles: A[int, Q("", 1, 10_000, "trains")] = 1,
-    v_set: A[float, Q("V", 0.01, 4.5, "bit line voltage of a SET pulse")] = 2.0,
-    v_reset: A[float, Q("V", 0.01, 4.5, "source line voltage of a RESET pulse")] = 0.9,
-    width: A[float, Q("s", 40e-9, 1, "width of a pulse")] = 1e-6,
-    v_wl_set: A[float, Q("V", 0, 4.5, "gate voltage of SET: the compliance")] = 2.0,
-    v_wl_reset: A[float, Q("V", 0, 4.5, "gate voltage of RESET")] = 2.8,
-    v_read: A[float, Q("V", 0.01, 0.5, "read voltage")] = 0.2,
-    v_wl_read: A[float, Q("V", 0, 4.5, "gate voltage of the readings, fully on")] = 2.5,
+    v_set: A[float, V_SET] = 2.0,
+    v_reset: A[float, V_RESET] = 0.9,
+    width: A[float, WIDTH] = 1e-6,
+    v_wl_set: A[float, V_WL_SET] = 2.0,
+    v_wl_reset: A[float, V_WL_RESET] = 2.8,
+    v_read: A[float, V_READ] = 0.2,
+    v_wl_read: A[float, V_WL_READ] = 2.5,
 ) -> Iterator[Point]:
     """n SET-like pulses, then n RESET-like pulses, with a reading after each: linearity and asymmetry of the update."""
     pulses = [(v_set, v_wl_set)] * n_set + [(-v_reset, v_wl_reset)] * n_reset
@@ -70,6 +71,5 @@ def potentiation_depression(
                     program.pulse(v, v_wl, width).read(v_read, v_wl_read)
                 first = start + (start > 0)
                 for number, reading in enumerate(program.run(), first):
-                    g = reading.current / v_read if reading.status == "ok" else float("nan")
                     v = pulses[number - 1][0] if number else float("nan")
-                    yield Point(cycle, number, v, g, reading.status, reading.tick * bench.board.identity.tick)
+                    yield Point(cycle, number, v, reading.g, reading.status, reading.tick * bench.board.identity.tick)

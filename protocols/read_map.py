@@ -7,8 +7,22 @@ from typing import Annotated as A
 import numpy as np
 
 from drivers.bench import Bench
+from drivers.quantities import (
+    ALL_COLUMNS,
+    ALL_ROWS,
+    AVERAGE,
+    COLUMN,
+    COLUMNS,
+    ROW,
+    ROWS,
+    STATUS,
+    V_READ,
+    V_WL_READ,
+    G,
+    I,
+    T,
+)
 from labctl.protocol import protocol
-from labctl.quantity import Q
 from labctl.reader import Run
 
 if TYPE_CHECKING:
@@ -18,12 +32,12 @@ if TYPE_CHECKING:
 class Cell(NamedTuple):
     """One cell at one reading."""
 
-    row: A[int, Q("", meaning="word and source line")]
-    column: A[int, Q("", meaning="bit line")]
-    g: A[float, Q("S", meaning="conductance with its transistor; NaN where status is not ok")]
-    i: A[float, Q("A", meaning="current from bit line to source line")]
-    status: A[str, Q("", meaning="ok, over (beyond the largest range), below (too small to resolve) or open")]
-    t: A[float, Q("s", meaning="when it was sampled, on the bench's clock")]
+    row: A[int, ROW]
+    column: A[int, COLUMN]
+    g: A[float, G]
+    i: A[float, I]
+    status: A[str, STATUS]
+    t: A[float, T]
 
 
 def plot(run: Run, figure: "Figure") -> None:
@@ -49,21 +63,19 @@ def plot(run: Run, figure: "Figure") -> None:
 @protocol(total=lambda rows, columns, **_: len(rows) * len(columns), plot=plot)
 def read_map(
     bench: Bench,
-    rows: A[Sequence[int], Q("", 0, 1023, "word and source lines")] = tuple(range(16)),
-    columns: A[Sequence[int], Q("", 0, 1023, "bit lines")] = tuple(range(4)),
-    v_read: A[float, Q("V", 0.01, 0.5, "read voltage, low enough to leave the state alone")] = 0.2,
-    v_wl: A[float, Q("V", 0, 4.5, "gate voltage, fully on")] = 2.5,
-    average: A[int, Q("", 1, 65535, "conversions averaged a sample")] = 64,
+    rows: A[Sequence[int], ROWS] = ALL_ROWS,
+    columns: A[Sequence[int], COLUMNS] = ALL_COLUMNS,
+    v_read: A[float, V_READ] = 0.2,
+    v_wl: A[float, V_WL_READ] = 2.5,
+    average: A[int, AVERAGE] = 64,
 ) -> Iterator[Cell]:
     """Conductance of each selected cell at a low voltage, with auto-range.
 
     Defaults: 0.2 V on the bit line, 2.5 V on the gate, as the public 1T1R testers use.
     """
-    cells = [bench.cell(row, column) for row in rows for column in columns]
+    cells = bench.cells(rows, columns)
     with bench.powered():
         for cell in cells:
-            with cell:
-                [reading] = cell.program().read(v_read, v_wl, average).run()
-            g = reading.current / v_read if reading.status == "ok" else float("nan")
+            [reading] = cell.program().read(v_read, v_wl, average).run()
             t = reading.tick * bench.board.identity.tick
-            yield Cell(cell.row, cell.column, g, reading.current, reading.status, t)
+            yield Cell(cell.row, cell.column, reading.g, reading.current, reading.status, t)

@@ -7,6 +7,7 @@ from typing import Annotated as A
 import numpy as np
 
 from drivers.bench import Bench
+from drivers.quantities import AVERAGE, COLUMN, COLUMNS, ROW, ROWS, STATUS, V_READ, V_WL_READ, G
 from labctl.protocol import protocol
 from labctl.quantity import Q
 from labctl.reader import Run
@@ -21,10 +22,10 @@ class Sample(NamedTuple):
     scan: A[int, Q("", meaning="number of the scan, from 0")]
     requested: A[float, Q("s", meaning="when the scan was due, after the first")]
     t: A[float, Q("s", meaning="when the cell was sampled, after the first sample of the first scan")]
-    row: A[int, Q("", meaning="word and source line")]
-    column: A[int, Q("", meaning="bit line")]
-    g: A[float, Q("S", meaning="conductance; NaN where status is not ok")]
-    status: A[str, Q("", meaning="ok, over, below or open")]
+    row: A[int, ROW]
+    column: A[int, COLUMN]
+    g: A[float, G]
+    status: A[str, STATUS]
 
 
 def plot(run: Run, figure: "Figure") -> None:
@@ -41,8 +42,8 @@ def plot(run: Run, figure: "Figure") -> None:
 @protocol(total=lambda rows, columns, times, **_: len(rows) * len(columns) * (len(times) + 1), plot=plot)
 def retention(
     bench: Bench,
-    rows: A[Sequence[int], Q("", 0, 1023, "word and source lines")] = (0,),
-    columns: A[Sequence[int], Q("", 0, 1023, "bit lines")] = (0, 1, 2, 3),
+    rows: A[Sequence[int], ROWS] = (0,),
+    columns: A[Sequence[int], COLUMNS] = (0, 1, 2, 3),
     times: A[Sequence[float], Q("s", 0, 1e8, "when to scan again, after the first scan")] = (
         0.01,
         0.1,
@@ -51,20 +52,19 @@ def retention(
         60.0,
     ),
     temperature: A[float, Q("K", 1, 1000, "of the chip, as metadata: the bench does not set it")] = 300.0,
-    v_read: A[float, Q("V", 0.01, 0.5, "read voltage")] = 0.2,
-    v_wl: A[float, Q("V", 0, 4.5, "gate voltage of the readings, fully on")] = 2.5,
-    average: A[int, Q("", 1, 65535, "conversions averaged a sample")] = 64,
+    v_read: A[float, V_READ] = 0.2,
+    v_wl: A[float, V_WL_READ] = 2.5,
+    average: A[int, AVERAGE] = 64,
 ) -> Iterator[Sample]:
     """Read the selected cells at the requested times; a scan that is late is taken at once and its time says so."""
-    cells = [bench.cell(row, column) for row in rows for column in columns]
+    cells = bench.cells(rows, columns, revisit=True)
     tick, start = bench.board.identity.tick, 0.0
     with bench.powered():
         for scan, requested in enumerate((0.0, *sorted(times))):
             if scan:
                 bench.wait(max(0.0, start + requested - bench.now()))
             for cell in cells:
-                with cell:
-                    [reading] = cell.program().read(v_read, v_wl, average).run()
+                [reading] = cell.program().read(v_read, v_wl, average).run()
                 start = start or reading.tick * tick
-                g = reading.current / v_read if reading.status == "ok" else float("nan")
-                yield Sample(scan, requested, reading.tick * tick - start, cell.row, cell.column, g, reading.status)
+                t = reading.tick * tick - start
+                yield Sample(scan, requested, t, cell.row, cell.column, reading.g, reading.status)

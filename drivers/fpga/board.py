@@ -48,14 +48,25 @@ _EVENT_SIZE = 9
 
 
 class Reading(NamedTuple):
-    """One typed current reading. `status` is "ok", "over" (beyond the range), "below" (too small to resolve) or
-    "open" (the line is not connected); only "ok" is a value to compute with."""
+    """One typed current reading (A), taken at `v` volts over the cell (0 where nobody said). What `status` says:
+    `drivers.quantities.STATUS`; only "ok" is a value to compute with."""
 
     current: float
     status: str
     range: int
     tick: int
     tag: int
+    v: float = 0.0
+
+    @property
+    def g(self) -> float:
+        """Conductance at the voltage of this reading, in S; NaN where the reading is no value."""
+        return self.current / self.v if self.status == "ok" and self.v else math.nan
+
+    @property
+    def r(self) -> float:
+        """Resistance at the voltage of this reading, in Ω; NaN where the reading is no value."""
+        return self.v / self.current if self.status == "ok" and self.current else math.nan
 
 
 class SpikeTrain(NamedTuple):
