@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drivers.cell import CellLoop, CellPort
+from drivers.doses import CellDoses
 from drivers.fpga.board import Board, Reading, SpikeTrain
 from drivers.fpga.program import RECORD, Count, Delay, End, Instruction, Kind, Stamp, Trigger
 from drivers.limits import Limits, pin_of
@@ -64,14 +66,19 @@ class Bench:
         self._sleep = sleep
         self._volts: dict[str, float] = {}
         self._powered = False
-        self.finished: set[tuple[int, int]] = set()
+        self.doses = CellDoses(self)
 
     # opening and closing -----------------------------------------------------------------------------------------
 
-    def begin(self, recorder: Recorder | None, session: int, abort: AbortSignal) -> dict[str, str]:
-        """Start a run from a known state: new session, every transaction to `recorder`; return who answers."""
+    def begin(
+        self, recorder: Recorder | None, session: int, abort: AbortSignal, folder: Path | None = None
+    ) -> dict[str, str]:
+        """Start a run from a known state: new session, every transaction to `recorder`; return who answers.
+
+        folder: where the run is recorded, and the dose ledger of a chip with an id kept.
+        """
         self.abort = abort
-        self.finished = set()
+        self.doses.begin(recorder, folder)
         self._recorder = recorder
         self.board.link.recorder = recorder
         if self._scope is not None:
@@ -82,6 +89,7 @@ class Bench:
     def end(self) -> None:
         """Stop recording."""
         self._recorder = None
+        self.doses.end()
         self.board.link.recorder = None
         if self._scope is not None:
             self._scope.link.recorder = None
@@ -158,6 +166,7 @@ class Bench:
             self._volts = {}
             try:
                 self.board.safe()
+                self.doses.close()
             except BenchError:
                 if not failed:  # the error already on its way says more
                     raise
@@ -310,10 +319,6 @@ class Bench:
     def cells(self, rows: Sequence[int], columns: Sequence[int], *, revisit: bool = False) -> CellLoop:
         """The cells at these rows and columns, to loop over (see `CellLoop`); raises `UsageError`."""
         return CellLoop(self, rows, columns, revisit)
-
-    def finish(self, row: int, column: int) -> None:
-        """This cell is done: a resumed run leaves it out."""
-        self.finished.add((row, column))
 
     def ticks(self, seconds: float) -> int:
         """`seconds` on the board's clock; raises `UsageError` for times it cannot make."""

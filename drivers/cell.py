@@ -56,6 +56,7 @@ class CellProgram:
         self._polarity, self._v = 0, 0.0
         self._stops: list[int] = []
         self._sampled: list[tuple[int, float]] = []  # polarity and voltage of each sample
+        self._pulses = 0
         self.instructions: list[Instruction] = []
 
     def hold(self, v: float, v_wl: float) -> "CellProgram":
@@ -99,6 +100,7 @@ class CellProgram:
         lead = ticks(LEAD)
         self.instructions.append(Pulse(drive, level, ticks(width), self._wl, gate_level, lead, lead, log=False, tag=0))
         self._v = 0.0
+        self._pulses += 1
         return self
 
     def body(self) -> "CellProgram":
@@ -113,14 +115,17 @@ class CellProgram:
             self.instructions.append(Set(15, times))
             start = len(assemble(self.instructions))
             self.instructions += [*body.instructions, Loop(15, start)]
+            self._pulses += times * body._pulses
             self._polarity = body._polarity
         return self
 
     def run(self) -> Iterator[Reading]:
         """Run the program; one typed reading for each sample that was taken, positive from BL to SL.
 
-        A current against the voltage that was held is no resistance: its status is "negative".
+        A current against the voltage that was held is no resistance: its status is "negative". Raises `LimitError`,
+        before anything is sent, when the budget of the cell does not allow its pulses.
         """
+        self._cell.admit(self._pulses)
         program = [*self.instructions, End()]
         end = len(assemble(self.instructions))
         for index in self._stops:
@@ -173,6 +178,18 @@ class CellPort:
         """A new, empty program for this cell."""
         return CellProgram(self)
 
+    @property
+    def applied(self) -> int:
+        """Pulses that this cell was given by the run that is resumed, since it began with it; 0 in a new run.
+
+        Raises `MeasurementError` when nobody knows, because the board lost its power in between.
+        """
+        return self.bench.doses.applied(self.row, self.column)
+
+    def admit(self, pulses: int) -> None:
+        """Ask the dose ledger, before a program that gives the cell up to so many pulses; raises `LimitError`."""
+        self.bench.doses.admit(self.row, self.column, pulses)
+
     def sweep(self, points: Sequence[Bias], dwell: float, average: int = 16) -> Iterator[Reading]:
         """Step through `points` with the board's timing: settle `dwell` s, then sample; one typed reading a point.
 
@@ -196,6 +213,7 @@ class CellPort:
             lines = [(line, self.row, Source.GROUND) for line in (LineKind.SL, LineKind.WL)]
             columns = range(self.bench.station.chip.columns)
             self.bench.board.set_routes([*((LineKind.BL, c, Source.GROUND) for c in columns), *lines])
+            self.bench.doses.settle(self.row)
 
 
 class CellLoop:
@@ -215,9 +233,10 @@ class CellLoop:
 
     def __iter__(self) -> Iterator[CellPort]:
         for cell in self._cells:
-            if (cell.row, cell.column) in self._bench.finished:
-                continue
-            with cell:
-                yield cell
-            if not self._revisit:
-                self._bench.finish(cell.row, cell.column)
+            if self._revisit:
+                with cell:
+                    yield cell
+            elif not self._bench.doses.is_finished(cell.row, cell.column):
+                with cell:
+                    yield cell
+                self._bench.doses.finish(cell.row, cell.column)

@@ -25,6 +25,7 @@ class ChipWiring:
     columns: int
     neurons: int
     r_syn: tuple[float, ...]  # Ω in front of each input neuron, the 10 kΩ on chip included
+    id: str = ""  # of this very chip, such as "W3-D7"; with it, the doses of its cells are kept beside the data
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def parse_station(text: str, where: str) -> Station:
         board=board.get("link", str),
         scope=scope.get("link", str, ""),
         dialect=scope.get("dialect", str, "keysight-infiniivision"),
-        chip=ChipWiring(chip.get("name", str), rows, columns, neurons, resistances),
+        chip=ChipWiring(chip.get("name", str), rows, columns, neurons, resistances, chip.get("id", str, "")),
         converters=top.numbers("converters", int),
         probes={_channel(key, where): node for key, node in scope.table("probes", str).items()},
         attenuation={_channel(key, where): float(x) for key, x in scope.table("attenuation", (int, float)).items()},

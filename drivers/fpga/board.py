@@ -8,14 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.fpga.messages import (
+    DOSES,
     NONE,
     REPLY,
     Abort,
+    Capability,
     DacSetting,
     Error,
     ErrorCode,
     Fetch,
     FetchSpikes,
+    GetDoses,
     GetRanges,
     GetStatus,
     Hello,
@@ -164,6 +167,19 @@ class Board:
         """Test → "ok" or what is wrong."""
         lines = self.ask(SelfTest()).report.splitlines()
         return dict(line.split(": ", 1) for line in lines)
+
+    def doses(self, word_line: int) -> tuple[int, NDArray[np.int64]] | None:
+        """The number drawn at power-on, and what a word line's cells were given since, (len(DOSES), bit lines).
+
+        None for a board that does not count.
+        """
+        if not self.identity.capabilities & Capability.DOSES:
+            return None
+        answer = self.ask(GetDoses(word_line))
+        if len(answer.counts) != 8 * len(DOSES) * self.identity.bit_lines:
+            raise LinkError(f"board answers GetDoses with {len(answer.counts)} bytes of counts")
+        counts = np.frombuffer(answer.counts, "<u8").reshape(-1, len(DOSES))
+        return answer.boot, counts.T.astype(np.int64)
 
     # programs ----------------------------------------------------------------------------------------------------
 

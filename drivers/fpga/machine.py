@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.fpga.dose_counters import DoseCounters
 from drivers.fpga.messages import NONE, TICK, ErrorCode, Limit, LineKind, Source
 from drivers.fpga.program import (
     OVERRANGE_REGISTER,
@@ -87,6 +88,7 @@ class Machine:
         self.lost = 0
         self.records: deque[bytes] = deque()
         self.position = 0
+        self.doses = DoseCounters(self.routes)
         self._limits: dict[int, list[Limit]] = {}
         self._register = [0] * REGISTERS
         self._range = len(RANGES) - 1
@@ -134,6 +136,8 @@ class Machine:
         self.codes = codes
         for kind, line, source in routes:
             self.routes[LineKind(kind)][line] = source
+        if routes:
+            self.doses.rerouted()
         self._drive()
         self._pass(SETTLE)
 
@@ -147,6 +151,7 @@ class Machine:
         if not self._is_at_rest():
             for kind, routes in self.routes.items():
                 routes[:] = _rest(kind)
+            self.doses.rerouted()
             self._drive()
             self._pass(SETTLE)
         for channel in reversed(range(DACS)):
@@ -302,6 +307,7 @@ class Machine:
         if item.gate != NONE:
             self._set_now({item.gate: high[item.gate]})
             yield from self._wait(lead)
+        self.doses.pulse(item.drive, item.gate, self.codes)
         self._set_now({item.drive: level})
         yield from self._wait(width)
         self._set_now({item.drive: 0})
@@ -324,6 +330,7 @@ class Machine:
             self._pass(ticks)
             self._record(Kind.SAMPLE, 0, 0, item.tag, SampleFlag.FLOATING)
             return 0
+        self.doses.read(kind, item.line, self.codes)
         chosen = self._range if item.range == NONE else item.range
         while True:
             self._pass(ticks)

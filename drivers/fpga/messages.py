@@ -87,6 +87,7 @@ class Capability(IntFlag):
     TRIGGER_OUT = 8
     SWITCHES = 16  # of OUT and THR
     SUPPLY_MONITOR = 32
+    DOSES = 64  # counts pulses, reads and half-selects of each cell
     SIMULATED = 1 << 31
 
 
@@ -337,6 +338,30 @@ class SelfTest(Request[TestResult]):
     ANSWER = TestResult
 
 
+DOSES = ("pulses", "reads", "half_selects")
+"""What is counted for each cell, in the order it has on the wire."""
+
+
+@dataclass(frozen=True)
+class Doses(Message):
+    """What a word line's cells were given since power-on: for each bit line three u64, pulses, reads, half-selects.
+    A pulse counts for cells whose gate is driven and whose bit and source line are both connected, one of them to the
+    pulse's converter; a half-select for the others that share its driven line or an open gate. Change the chip only
+    while the board has no power."""
+
+    boot: A[int, U32, Q("", meaning="drawn at power-on; another one: the counts have begun again at 0")]
+    counts: A[bytes, REST]
+
+
+@dataclass(frozen=True)
+class GetDoses(Request[Doses]):
+    """Asks for the counts of a word line's cells. Allowed at any time."""
+
+    TYPE = 0x0F
+    ANSWER = Doses
+    word_line: A[int, U8]
+
+
 AnyRequest = (
     Hello
     | GetRanges
@@ -352,11 +377,12 @@ AnyRequest = (
     | Lease
     | GetStatus
     | SelfTest
+    | GetDoses
 )
 REQUESTS: dict[int, type[AnyRequest]] = {
     request.TYPE: request
     for request in (
         Hello, GetRanges, SetLimits, SetDacs, SetRoutes, Load, Start,
-        Fetch, FetchSpikes, Abort, Safe, Lease, GetStatus, SelfTest,
+        Fetch, FetchSpikes, Abort, Safe, Lease, GetStatus, SelfTest, GetDoses,
     )
 }  # fmt: skip

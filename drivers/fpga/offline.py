@@ -4,17 +4,21 @@ import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from drivers.fpga.messages import (
+    DOSES,
     REPLY,
     REQUESTS,
     Abort,
     Chunk,
     Done,
+    Doses,
     Error,
     Fetch,
     FetchSpikes,
+    GetDoses,
     GetRanges,
     GetStatus,
     Hello,
+    Identity,
     LineKind,
     Load,
     Safe,
@@ -73,6 +77,7 @@ class BoardQuestions:
         self._quiet = True
         self._fetches = 0
         self._tick = 0
+        self._bit_lines = 0
 
     @property
     def state(self) -> Hashable:
@@ -97,6 +102,8 @@ class BoardQuestions:
             quiet = self._quiet and frame.type == Fetch.TYPE
             what = f"{name} number {self._fetches} of this board program"
             return Question("setting" if quiet else "reading", key, what, also=loose)
+        if frame.type == GetDoses.TYPE:  # what a cell was given is asked, but decides nothing
+            return Question("setting", (frame.type, frame.payload), name)
         return Question("setting", (frame.type, frame.payload, self._state), name)
 
     def done(self, request: bytes, reply: bytes) -> None:
@@ -105,6 +112,8 @@ class BoardQuestions:
             return
         if answer.type == frame.type | REPLY and REQUESTS[frame.type].ANSWER is Done:
             self._tick = max(self._tick, Done.decode(answer.payload).tick)
+        if frame.type == Hello.TYPE:
+            self._bit_lines = Identity.decode(answer.payload).bit_lines
         if frame.type in (Hello.TYPE, Safe.TYPE, Abort.TYPE):
             self._outputs.clear()
             self._settle()
@@ -138,6 +147,8 @@ class BoardQuestions:
             done = Chunk(State.DONE, 0, 0, math.nan, math.nan, b"")
         elif frame.type == GetStatus.TYPE:
             done = Status(self._tick, State.IDLE, not self._outputs, True, 0)
+        elif frame.type == GetDoses.TYPE:
+            done = Doses(0, bytes(8 * len(DOSES) * self._bit_lines))
         return Frame(frame.type | REPLY, frame.sequence, done.encode(), frame.version).encode()
 
     def _program(self) -> Hashable:

@@ -5,6 +5,7 @@ virtual: it passes only where instructions let it pass, and a program advances w
 """
 
 import itertools
+import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -24,10 +25,12 @@ from drivers.fpga.messages import (
     Capability,
     Chunk,
     Done,
+    Doses,
     Error,
     ErrorCode,
     Fetch,
     FetchSpikes,
+    GetDoses,
     GetRanges,
     GetStatus,
     Hello,
@@ -98,6 +101,7 @@ class SimBoard:
                 | Capability.TRIGGER_OUT
                 | Capability.SWITCHES
                 | Capability.SUPPLY_MONITOR
+                | Capability.DOSES
                 | Capability.SIMULATED
             ),
             text=f"labctl,simulated board,{serial},1.0,ideal,2026-11-23",
@@ -107,6 +111,7 @@ class SimBoard:
         self._pace = pace
         self._started = (0.0, 0)
         self._decoder = FrameDecoder()
+        self._boot = secrets.randbelow(2**32)
         self._session: int | None = None
         self._expected = 0
         self._replies: OrderedDict[int, bytes] = OrderedDict()
@@ -209,6 +214,8 @@ class SimBoard:
                 )
             case SelfTest():
                 return TestResult(self._self_test())
+            case GetDoses():
+                return self._doses(request.word_line)
             case _:
                 assert_never(request)
         return Done(machine.tick)
@@ -287,6 +294,12 @@ class SimBoard:
         events = np.array([fifo.popleft() for _ in range(min(most, len(fifo)))], EVENT)
         lost, self.machine.lost = self.machine.lost, 0
         return Spikes(lost, len(fifo), events.tobytes())
+
+    def _doses(self, word_line: int) -> Doses:
+        counts = self.machine.doses.counts
+        if word_line >= counts.shape[1]:
+            raise Fault(ErrorCode.NO_SUCH_CHANNEL, "word line", word_line, counts.shape[1] - 1)
+        return Doses(self._boot, counts[:, word_line].T.astype("<u8").tobytes())
 
     def _self_test(self) -> str:
         idle = "ok" if self.machine.is_safe else "not tested, outputs are in use"

@@ -5,7 +5,7 @@ are not transactions: what counts is the exchange that succeeded.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from labctl.errors import DivergenceError
 
@@ -19,10 +19,13 @@ class Transaction(NamedTuple):
 
 
 class Recorder(Protocol):
-    """Takes each transaction as it is completed."""
+    """Takes each transaction as it is completed, and what else is worth knowing."""
 
     def transaction(self, instrument: str, request: bytes, reply: bytes) -> None:
         """Record one exchange."""
+
+    def event(self, name: str, /, **data: Any) -> object:
+        """Record that something happened; data: JSON."""
 
 
 class Tape:
