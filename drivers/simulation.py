@@ -1,8 +1,6 @@
 """The simulated bench: board firmware and oscilloscope on the two sides of one simulated chip."""
 
 import threading
-from dataclasses import dataclass, fields
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,56 +9,14 @@ from drivers.fpga.messages import TICK, LineKind, Source
 from drivers.fpga.sim import SimBoard
 from drivers.scope.sim import SimScope
 from drivers.serve import Server, serve
-from labctl.errors import StationError, UsageError
+from drivers.simulated_chip import Settings
+from labctl.errors import UsageError
 from labctl.models.array import Array1T1R
 from labctl.models.chip import Chip
 from labctl.models.filament import FilamentArray
 from labctl.station import Station
 from labctl.transport import Transport, open_transport
 from labctl.transport.loop import LoopTransport
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What [simulation] in a station file may say."""
-
-    formed: bool = True
-    mismatch: float = 0.0
-    temperature: float = 300.0
-    pace: Literal["virtual", "real"] = "virtual"
-    stuck_low: tuple[int, ...] = ()  # input neurons whose output stays at 0 V
-    stuck_high: tuple[int, ...] = ()  # … stays at V_dd
-    silent: tuple[int, ...] = ()  # … whose comparator never fires
-
-    @classmethod
-    def of(cls, station: Station) -> "Settings":
-        """The settings of a station; raises `StationError` for one that is not known or of the wrong type."""
-        defaults = {field.name: field.default for field in fields(cls)}
-        values: dict[str, Any] = {}
-        for name, value in station.simulation.items():
-            if name not in defaults:
-                raise StationError(
-                    f"station {station.name}: simulation.{name} is not known; there are {', '.join(defaults)}"
-                )
-            kind = type(defaults[name])
-            if kind is float and type(value) is int:
-                value = float(value)
-            if kind is tuple and type(value) is list and all(type(item) is int for item in value):
-                value = tuple(value)
-            if type(value) is not kind:
-                raise StationError(
-                    f"station {station.name}: simulation.{name} = {value!r} is not of type {kind.__name__}"
-                )
-            values[name] = value
-        if values.get("pace", "virtual") not in ("virtual", "real"):
-            raise StationError(
-                f"station {station.name}: simulation.pace = {values['pace']!r} is neither virtual nor real"
-            )
-        for name in ("stuck_low", "stuck_high", "silent"):
-            for neuron in values.get(name, ()):
-                if not 0 <= neuron < station.chip.neurons:
-                    raise StationError(f"station {station.name}: simulation.{name} names neuron {neuron}, not there")
-        return cls(**values)
 
 
 class Pads:
@@ -94,8 +50,12 @@ class Pads:
 class ChipPlant:
     """The chip in its socket: converters on its pins, the line matrix on its array, switches between its neurons."""
 
-    def __init__(self, chip: Chip, station: Station, pads: Pads) -> None:
+    def __init__(self, chip: Chip, station: Station, pads: Pads, settings: Settings) -> None:
         self._chip, self._pads, self._r_syn = chip, pads, station.chip.r_syn
+        self._broken = tuple(
+            np.array(lines, np.intp)
+            for lines in (settings.open_word_lines, settings.open_bit_lines, settings.open_source_lines)
+        )
         self._stuck = np.array(sorted({*pads.low, *pads.high}), np.int64)
         self._switches: dict[LineKind, list[int]] = {}
         self._energy, self._span = 0.0, 1.0
@@ -111,7 +71,10 @@ class ChipPlant:
                 self._present[pin] = level
         level_of = np.concatenate([np.zeros(int(Source.DAC)), volts])
         level_of[Source.FLOAT] = np.nan  # ground and sense (a virtual ground) are at 0 V
-        self._chip.lines(*(level_of[lines[kind]] for kind in (LineKind.WL, LineKind.BL, LineKind.SL)))
+        array_lines = [level_of[lines[kind]] for kind in (LineKind.WL, LineKind.BL, LineKind.SL)]
+        for volts_of, broken in zip(array_lines, self._broken, strict=True):
+            volts_of[broken] = np.nan
+        self._chip.lines(*array_lines)
         for kind, connect in ((LineKind.OUT, self._join), (LineKind.THR, self._chip.neurons.take_threshold)):
             wanted = lines[kind][: len(self._r_syn)].tolist()
             for k, (now, new) in enumerate(
@@ -168,6 +131,7 @@ class Simulation:
                     seed=seed,
                     formed=settings.formed,
                     temperature=settings.temperature,
+                    defects=settings.defects(wiring.columns),
                 )
             ),
             mismatch=settings.mismatch,
@@ -180,7 +144,7 @@ class Simulation:
         # one lock for everything that touches the chip: board and scope may be served to different clients at once
         self._lock = threading.RLock()
         pads = Pads(self.chip, settings)
-        plant = ChipPlant(self.chip, station, pads)
+        plant = ChipPlant(self.chip, station, pads, settings)
         self.board = SimBoard(
             plant,
             word_lines=wiring.rows,

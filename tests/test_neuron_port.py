@@ -154,9 +154,9 @@ def test_all_outputs_are_low_at_rest(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("silent = [16]", "simulation.silent names neuron 16, not there"),
-        ("stuck_low = 3", "simulation.stuck_low = 3 is not of type"),
-        ('stuck_high = ["a"]', "simulation.stuck_high = .* is not of type"),
+        ("silent = [16]", "simulation.silent names 16, not there"),
+        ("stuck_low = 3", "simulation.stuck_low = 3 is not a list of line or neuron"),
+        ('stuck_high = ["a"]', "simulation.stuck_high = .* is not a list of line or neuron"),
     ],
 )
 def test_broken_neurons_of_the_simulation_are_checked(setting: str, message: str) -> None:
