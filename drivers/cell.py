@@ -4,6 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from drivers.fpga.board import Reading
 from drivers.fpga.messages import NONE, LineKind, Source
 from drivers.fpga.program import (
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 POINTS_A_PROGRAM = 2000
 """Points that fit into the board's program memory at once."""
+END = "end"
+"""Label of a program's end."""
 LEAD = 50e-9
 """Seconds that the gate is up before and after a pulse."""
 
@@ -45,18 +50,19 @@ class CellProgram:
     """Builds a board program for one cell. Voltages are V_BL − V_SL; lines are re-routed only where their sign turns.
 
     Nothing is sent before the program is run, and each voltage is checked against the limits as it is added
-    (`LimitError`).
+    (`LimitError`). attached, polarity: the lines are the cell's already, routed for this sign (0: for none).
     """
 
-    def __init__(self, cell: "CellPort", attached: bool = False) -> None:
+    def __init__(self, cell: "CellPort", attached: bool = False, polarity: int = 0) -> None:
         self._cell, self._bench = cell, cell.bench
         self._attached = attached
         converter = self._bench.station.converter
         self._wl, self._bl, self._sl = converter("WL_DRIVE"), converter("BL_DRIVE"), converter("SL_DRIVE")
-        self._polarity, self._v = 0, 0.0
-        self._stops: list[int] = []
+        self._polarity, self._v = polarity, 0.0
+        self._labels: dict[str, int] = {}  # name → instruction
+        self._branches: dict[int, str] = {}  # instruction → where it leads
         self._sampled: list[tuple[int, float]] = []  # polarity and voltage of each sample
-        self._pulses = 0
+        self.pulses = 0  # that it applies at most
         self.instructions: list[Instruction] = []
 
     def hold(self, v: float, v_wl: float) -> "CellProgram":
@@ -87,9 +93,25 @@ class CellProgram:
 
     def stop_at(self, current: float) -> "CellProgram":
         """End the program here when the last sample (A, as the amplifier sees it) reached `current`."""
-        self._stops.append(len(self.instructions))
-        self.instructions.append(Branch(Condition.GE, reg(0), round(current / SAMPLE_UNIT), 0))
+        return self.branch(Condition.GE, reg(0), round(current / SAMPLE_UNIT), END)
+
+    def branch(self, condition: Condition, a: int, b: int, label: str) -> "CellProgram":
+        """Go on at `label` if the condition holds between two operands; `END` is the end of the program.
+
+        The lines must be routed alike wherever one can come from: `route` says how.
+        """
+        self._branches[len(self.instructions)] = label
+        self.instructions.append(Branch(condition, a, b, 0))
         return self
+
+    def label(self, name: str) -> "CellProgram":
+        """Give the next instruction a name."""
+        self._labels[name] = len(self.instructions)
+        return self
+
+    def route(self, polarity: int) -> int:
+        """Route the lines for positive (1) or negative (−1) voltages; returns the converter that drives."""
+        return self._turn(float(polarity))
 
     def pulse(self, v: float, v_wl: float, width: float) -> "CellProgram":
         """One pulse, the gate up `LEAD` before and after it: SET for v > 0, RESET for v < 0."""
@@ -100,7 +122,7 @@ class CellProgram:
         lead = ticks(LEAD)
         self.instructions.append(Pulse(drive, level, ticks(width), self._wl, gate_level, lead, lead, log=False, tag=0))
         self._v = 0.0
-        self._pulses += 1
+        self.pulses += 1
         return self
 
     def body(self) -> "CellProgram":
@@ -115,7 +137,7 @@ class CellProgram:
             self.instructions.append(Set(15, times))
             start = len(assemble(self.instructions))
             self.instructions += [*body.instructions, Loop(15, start)]
-            self._pulses += times * body._pulses
+            self.pulses += times * body.pulses
             self._polarity = body._polarity
         return self
 
@@ -125,12 +147,22 @@ class CellProgram:
         A current against the voltage that was held is no resistance: its status is "negative". Raises `LimitError`,
         before anything is sent, when the budget of the cell does not allow its pulses.
         """
-        self._cell.admit(self._pulses)
+        for block in self.records():
+            yield from self.readings(block)
+
+    def records(self) -> Iterator[NDArray[np.void]]:
+        """Run the program; its records in blocks as they come. Raises `LimitError` as `run` does."""
+        self._cell.admit(self.pulses)
         program = [*self.instructions, End()]
-        end = len(assemble(self.instructions))
-        for index in self._stops:
-            program[index] = replace(self.instructions[index], target=end)  # type: ignore[call-arg]
-        for reading in self._bench.readings(program):
+        labels = {END: len(self.instructions), **self._labels}
+        at = {name: len(assemble(self.instructions[: labels[name]])) for name in set(self._branches.values())}
+        for index, name in self._branches.items():
+            program[index] = replace(self.instructions[index], target=at[name])  # type: ignore[call-arg]
+        return self._bench.records(program)
+
+    def readings(self, records: NDArray[np.void]) -> Iterator[Reading]:
+        """The typed readings among this program's records."""
+        for reading in self._bench.board.readings(records):
             polarity, v = self._sampled[reading.tag]
             current = -reading.current if polarity < 0 else reading.current
             status = "negative" if reading.status == "ok" and current * v < 0 else reading.status

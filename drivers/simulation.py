@@ -5,6 +5,7 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.fpga.machine import COUNTERS
 from drivers.fpga.messages import TICK, LineKind, Source
 from drivers.fpga.sim import SimBoard
 from drivers.scope.sim import SimScope
@@ -57,6 +58,7 @@ class ChipPlant:
             for lines in (settings.open_word_lines, settings.open_bit_lines, settings.open_source_lines)
         )
         self._stuck = np.array(sorted({*pads.low, *pads.high}), np.int64)
+        self._uncounted = chip.rows + chip.columns > COUNTERS  # a large array has neurons that no counter watches
         self._switches: dict[LineKind, list[int]] = {}
         self._energy, self._span = 0.0, 1.0
         self._pins = {pin: channel for pin, channel in station.converters.items() if pin in chip.pins}
@@ -90,11 +92,11 @@ class ChipPlant:
     def advance(self, ticks: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         self._energy, self._span = self._joules(), ticks * TICK
         spikes = self._chip.advance(ticks * TICK)
-        at, who = np.minimum((spikes.t / TICK).astype(np.int64), ticks - 1), spikes.neuron.astype(np.uint8)
-        if len(self._stuck):
-            works = ~np.isin(who, self._stuck)
-            at, who = at[works], who[works]
-        return at, who
+        at, who = np.minimum((spikes.t / TICK).astype(np.int64), ticks - 1), spikes.neuron
+        if len(self._stuck) or self._uncounted:
+            seen = ~np.isin(who, self._stuck) & (who < COUNTERS)
+            at, who = at[seen], who[seen]
+        return at, who.astype(np.uint8)
 
     def _joules(self) -> float:
         return float(sum(part.sum() for part in self._chip.neurons.energy().values()))
@@ -121,10 +123,15 @@ class Simulation:
     def __init__(self, station: Station, seed: int = 0) -> None:
         settings = Settings.of(station)
         wiring = station.chip
+        if wiring.neurons > wiring.rows:
+            raise StationError(
+                f"station {station.name}: chip.neurons = {wiring.neurons}, more than its {wiring.rows} rows; each input"
+                " neuron of the simulated chip drives one row"
+            )
         self.chip = Chip(
             rows=wiring.rows,
             columns=wiring.columns,
-            r_syn=np.array(wiring.r_syn),
+            r_syn=np.pad(wiring.r_syn, (0, wiring.rows - wiring.neurons), "edge"),  # rows whose neuron has no pad
             array=Array1T1R(
                 FilamentArray(
                     (wiring.rows, wiring.columns),
