@@ -30,3 +30,7 @@ STATUS = Q(
     meaning="ok, over (beyond the largest range), below (too small to resolve), open (line not connected) or negative"
     " (current against the voltage)",
 )
+ATTEMPTS = Q("", 1, 10_000, "pulses that a cell may get")
+CONFIRM = Q("s", 0, 100, "from a reading in the band to the one that confirms it; 0: no second reading")
+R_SHORT = Q("Ω", 1, 100e3, "a cell below this is shorted, unless a few RESET pulses bring it back")
+NUMBER = Q("", meaning="pulses applied")

@@ -28,7 +28,7 @@ from drivers.cell import END, CellPort, CellProgram
 from drivers.fpga import program as fpga
 from drivers.fpga.board import Reading
 from drivers.fpga.program import OVERRANGE_REGISTER, SAMPLE_UNIT, Condition, Kind, reg
-from drivers.quantities import COLUMN, ROW, STATUS, WIDTH, T
+from drivers.quantities import COLUMN, ROW, STATUS, WIDTH
 from labctl.errors import ParameterError
 from labctl.quantity import Q
 
@@ -91,8 +91,8 @@ class Pulse(NamedTuple):
 
 OUTCOME = Q(
     "",
-    meaning="done, already (in the band from the start: no pulse), never (attempts used or ramp ended), stuck (pulses do"
-    " not move it), shorted, open (nothing flows, whatever is applied) or negative (current against the voltage)",
+    meaning="done, already (in the band from the start: no pulse), never (attempts used or ramp ended), stuck (pulses"
+    " do not move it), shorted, open (nothing flows, whatever is applied) or negative (current against the voltage)",
 )
 
 
@@ -142,10 +142,10 @@ class _Steps:
         self.start, self.stop, self.floor = units(ramp.start), units(ramp.stop), units(floor)
         self.step, self.back = max(units(ramp.step), ramp.step > 0), units(back)
         self.repeats = ramp.step == 0
-        highest = ramp._replace(**{ramp.sweep: ramp.stop})
+        highest = {"v": ramp.v, "v_wl": ramp.v_wl, "width": ramp.width, ramp.sweep: ramp.stop}
         self._sign = -1 if polarity else 1
         program = CellProgram(cell, attached=True, polarity=self._sign)
-        program.pulse(self._sign * highest.v, highest.v_wl, highest.width)  # checks the limits
+        program.pulse(self._sign * highest["v"], highest["v_wl"], highest["width"])  # checks the limits
         [pulse] = program.instructions
         assert isinstance(pulse, fpga.Pulse)
         self._pulse = replace(pulse, log=True, tag=polarity)
@@ -338,7 +338,7 @@ def _outcome(cell: CellPort, band: Band, events: list[Event], end: End) -> Outco
                 event._replace(number=len(pulses), g_before=known(before), g_after=known(after), status=after.status)
             )
     readings = [event for event in events if isinstance(event, Reading)]
-    last = readings[-1]
+    last = readings[-1]._replace(tag=0)
     t_pulse = pulses[-1].t if pulses else float("nan")
     tick = cell.bench.board.identity.tick
     return Outcome(_status(band, readings, pulses, end), last, tuple(pulses), last.tick * tick, t_pulse)
