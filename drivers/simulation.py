@@ -11,7 +11,7 @@ from drivers.fpga.sim import SimBoard
 from drivers.scope.sim import SimScope
 from drivers.serve import Server, serve
 from drivers.simulated_chip import Settings
-from labctl.errors import UsageError
+from labctl.errors import StationError, UsageError
 from labctl.models.array import Array1T1R
 from labctl.models.chip import Chip
 from labctl.models.filament import FilamentArray

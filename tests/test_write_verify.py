@@ -9,14 +9,12 @@ import pytest
 
 import labctl
 from drivers.bench import Bench
-from drivers.fpga.messages import LineKind
 from drivers.simulation import ChipPlant, Simulation
 from drivers.verify import SHORT_PULSES, Band, Outcome, Ramp, Where, write_verify
 from labctl.errors import LimitError, ParameterError
 from labctl.models.array import Array1T1R
-from labctl.models.effects import NEVER_FORMING, OPEN, SHORTED, STUCK
 from labctl.replay import verify
-from labctl.station import load_station
+from labctl.station import load_station, parse_station
 
 GATE = Ramp("v_wl", 1.6, 2.4, 0.03, 3.0, 2.4, 1e-6, back=0.06, floor=1.4)
 DRIVE = Ramp("v", 0.7, 2.5, 0.1, 2.5, 4.2, 1e-6, back=0.2, floor=0.5)
@@ -29,24 +27,21 @@ def band(target: float, half: float = 4e-6, **other: Any) -> Band:
     return Band(target - half, target + half, **({"set": GATE, "reset": DRIVE} | other))
 
 
-def simulated(seed: int = 3, **bad: int) -> tuple[Bench, Array1T1R]:
-    """A bench, and the array in it; `bad`: the code of cell (0, column) for c0, c1, …"""
-    station = load_station("sim")
-    simulation = Simulation(station, seed)
-    array: Array1T1R = simulation.chip.array  # type: ignore[assignment]
-    state = array.device.state()
-    for name, code in bad.items():
-        state["codes"][int(name[1:])] = code  # type: ignore[index]
-        if code == NEVER_FORMING:
-            state["n"][-1, int(name[1:])] = 0  # type: ignore[index]  # the last counter says whether it is formed
-    array.device.restore(state)
-    bench = Bench(station, simulation.board_transport(), simulation.scope_transport, seed=seed)
+BAD = "shorted = [[0, 0]]\nopen = [[0, 1]]\nstuck = [[0, 2]]\nnever_forming = [[0, 3]]\nopen_word_lines = [1]"
+
+
+def simulated(faults: str = "") -> tuple[Bench, Array1T1R]:
+    """A bench, and the array in it; `faults` go to [simulation]."""
+    station = parse_station(load_station("sim").text + faults, "with faults")
+    simulation = Simulation(station, 3)
+    bench = Bench(station, simulation.board_transport(), simulation.scope_transport, seed=3)
     bench.begin(None, 1, bench.abort)
+    array: Array1T1R = simulation.chip.array  # type: ignore[assignment]
     return bench, array
 
 
-def verified(plans: list[Band], where: Where, **bad: int) -> list[Outcome]:
-    bench, _ = simulated(**bad)
+def verified(plans: list[Band], where: Where, faults: str = "") -> list[Outcome]:
+    bench, _ = simulated(faults)
     with bench, bench.powered():
         return [write_verify(cell, plan, where) for plan, cell in zip(plans, cells(bench), strict=False)]
 
@@ -71,8 +66,7 @@ def cells(bench: Bench) -> Iterator[Any]:
 def test_board_and_host_do_the_same_to_the_same_cells(other: dict[str, Any]) -> None:
     """Each reading, pulse, time and status, good cells and bad ones: the board's program is the host's loop."""
     plans = [band(g * 1e-6, **other) for g in (5, 20, 40, 60, 80, 100, 120, 130, 30, 50, 70, 90)]
-    bad = {"c0": SHORTED, "c1": OPEN, "c2": STUCK, "c3": NEVER_FORMING}
-    on_board, on_host = verified(plans, "board", **bad), verified(plans, "host", **bad)
+    on_board, on_host = verified(plans, "board", BAD), verified(plans, "host", BAD)
     for board, host in zip(on_board, on_host, strict=True):
         assert repr(board) == repr(host)  # repr: NaN is NaN
     assert len({outcome.status for outcome in on_board}) > 2
@@ -88,7 +82,7 @@ def test_a_cell_ends_in_its_band_and_is_read_twice_there() -> None:
             assert end.status in ("done", "already")
             assert abs(end.last.g - target) <= 4e-6 * (1 + 1e-3)
             number = cell.row * 4 + cell.column
-            true = float(array.device.read(0.2, 0.0, 2.5, 0.0, [number])[0]) / 0.2
+            true = float(array.device.read(0.2, 0.0, 2.5, 0.0, np.array([number]))[0]) / 0.2
             errors.append(abs(end.last.g / true - 1))
             if end.pulses:
                 assert end.t - end.t_pulse >= 5e-3, "the second reading came after the delay"
@@ -159,9 +153,8 @@ def test_a_cell_in_its_band_gets_no_pulse() -> None:
 
 
 def test_bad_cells_are_named_after_few_pulses() -> None:
-    bad = {"c0": SHORTED, "c1": OPEN, "c2": STUCK, "c3": NEVER_FORMING}
-    ends = verified([band(60e-6)] * 5, "board", **bad)
-    assert [end.status for end in ends] == ["shorted", "open", "stuck", "open", "done"]
+    ends = verified([band(60e-6)] * 9, "board", BAD)
+    assert [end.status for end in ends] == ["shorted", "open", "stuck", "open", *["open"] * 4, "done"]
     assert len(ends[0].pulses) == SHORT_PULSES
     assert all(pulse.v < 0 for pulse in ends[0].pulses), "a short is not SET"
     assert all(pulse.v > 0 for pulse in ends[1].pulses), "high resistance is not RESET"
@@ -170,11 +163,11 @@ def test_bad_cells_are_named_after_few_pulses() -> None:
 @pytest.mark.parametrize("where", ["board", "host"])
 def test_readings_that_are_no_resistance_end_it(where: Where, monkeypatch: pytest.MonkeyPatch) -> None:
     """A negative current never leads to a pulse; beyond the range only RESET is tried, and not for long."""
-    monkeypatch.setattr(ChipPlant, "current", lambda self, kind, line, bandwidth: wrong(kind))
-    wrong = {LineKind.SL: -5e-6}.__getitem__
+    wrong = -5e-6
+    monkeypatch.setattr(ChipPlant, "current", lambda self, kind, line, bandwidth: wrong)
     [end] = verified([band(60e-6)], where)
     assert (end.status, end.pulses) == ("negative", ())
-    wrong = {LineKind.SL: 5e-3}.__getitem__
+    wrong = 5e-3
     [end] = verified([band(60e-6)], where)
     assert (end.status, end.last.status, len(end.pulses)) == ("shorted", "over", SHORT_PULSES)
     assert all(np.isnan(pulse.g_after) for pulse in end.pulses), "beyond the range is no conductance"
