@@ -48,6 +48,11 @@ class Limits:
             LimitRule(f"{kind.upper()}_DRIVE", None, 0.0, most[f"v_{kind}"], f"limits.v_{kind} of the station")
             for kind in ("wl", "bl", "sl")
         ]
+        rules += [  # rows whose source line has a converter of its own
+            LimitRule(f"SL{row}", None, 0.0, most["v_sl"], "limits.v_sl of the station")
+            for row in range(chip.rows)
+            if f"SL{row}" in station.converters
+        ]
         self.rules = tuple(rules)
         self._of: dict[str, list[LimitRule]] = {}
         for rule in rules:

@@ -20,6 +20,7 @@ class Settings:
     formed: bool = True
     mismatch: float = 0.0
     temperature: float = 300.0
+    line_resistance: float = 0.0  # Ω a segment of bit and source lines
     pace: Literal["virtual", "real"] = "virtual"
     stuck: Faulty = ()  # cells that stay as they are
     shorted: Faulty = ()  # … that are a short

@@ -139,7 +139,8 @@ class Simulation:
                     formed=settings.formed,
                     temperature=settings.temperature,
                     defects=settings.defects(wiring.columns),
-                )
+                ),
+                line_resistance=settings.line_resistance,
             ),
             mismatch=settings.mismatch,
             seed=seed,

@@ -20,6 +20,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "iv_sweep": {"points": 40, "cycles": 2},
     "lif_calibrate": {"neuron": [0, 1]},
     "lif_fi_curve": {"i_syn": [50e-6, 100e-6], "duration": 5e-3, "trace": True},
+    "mvm": {"vectors": 2, "repeats": 2, "signed": True},
     "potentiation_depression": {"n_set": 10, "n_reset": 10},
     "program_verify": {"rows": [0], "columns": [0, 1, 2]},
 }
