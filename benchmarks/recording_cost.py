@@ -10,7 +10,7 @@ import os
 import struct
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated as A
 from typing import NamedTuple
@@ -57,8 +57,11 @@ class NoBench:
     station: Station = load_station("sim")
     seed = 0
 
-    def begin(self, recorder: Recorder | None, session: int, abort: AbortSignal) -> dict[str, str]:
+    def begin(self, recorder: Recorder | None, session: int, abort: AbortSignal, folder: Path | None) -> dict[str, str]:
         return {}
+
+    def resume(self, finished: Sequence[tuple[int, int]], begun: object) -> None:
+        """There are no cells."""
 
     def end(self) -> None:
         """Nothing to stop."""

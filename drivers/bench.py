@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.cell import CellLoop, CellPort
-from drivers.doses import CellDoses
+from drivers.doses import Begun, CellDoses
 from drivers.fpga.board import Board, Reading, SpikeTrain
 from drivers.fpga.program import RECORD, Count, Delay, End, Instruction, Kind, Stamp, Trigger
 from drivers.limits import Limits, pin_of
@@ -85,6 +85,10 @@ class Bench:
             self._scope.link.recorder = recorder
             self._scope_is_fresh = False
         return {"board": self.board.connect(session).text}
+
+    def resume(self, finished: Sequence[tuple[int, int]], begun: Begun | None) -> None:
+        """Go on where another run was cut off: leave these cells out, that one was begun."""
+        self.doses.resume(finished, begun)
 
     def end(self) -> None:
         """Stop recording."""
@@ -219,6 +223,11 @@ class Bench:
         self.board.set_dacs({self.station.converter(pin): value for pin, value in volts.items()})
         self._volts |= volts
 
+    @property
+    def is_new_chip(self) -> bool:
+        """Whether this bench simulates a chip that remembers nothing of earlier benches."""
+        return self.station.board == "sim" and "state" not in self.station.simulation
+
     def self_check(self) -> Iterator[tuple[str, str, bool]]:
         """Look after the bench without moving an output: (what, finding, whether it is as it should be)."""
         maker, model, serial, firmware, calibration, date = (self.board.identity.text + ",,,,,").split(",")[:6]
@@ -254,6 +263,7 @@ class Bench:
 
     def records(self, program: Sequence[Instruction]) -> Iterator[NDArray[np.void]]:
         """Run a board program; its records in blocks as they come. An abort ends it and leaves the bench safe."""
+        self.abort.check()
         return self.board.run(program, self.abort.check)
 
     def readings(self, program: Sequence[Instruction]) -> Iterator[Reading]:
@@ -267,7 +277,6 @@ class Bench:
 
     def wait(self, seconds: float) -> None:
         """Let time pass on the bench's clock."""
-        self.abort.check()
         self.run([*(Delay(ticks) for ticks in self.pieces(seconds)), End()])
 
     def now(self) -> float:
@@ -281,7 +290,6 @@ class Bench:
 
         stamps: also take each spike's time. trigger: raise the board's trigger output when the gate opens.
         """
-        self.abort.check()
         mask = sum(1 << neuron for neuron in set(neurons))
         program: list[Instruction] = [Delay(ticks) for ticks in self.pieces(settle)]
         program += [Trigger(100)] if trigger else []

@@ -210,13 +210,13 @@ class CellPort:
         """A new, empty program for this cell."""
         return CellProgram(self)
 
-    @property
-    def applied(self) -> int:
-        """Pulses that this cell was given by the run that is resumed, since it began with it; 0 in a new run.
+    def go_on(self) -> int:
+        """Pulses that the cell was given by the run that is resumed, since that run called this; 0 in a new run.
 
-        Raises `MeasurementError` when nobody knows, because the board lost its power in between.
+        For protocols that continue within a cell: the board's count is on the disk before the first pulse. Raises
+        `MeasurementError` when nobody knows, because the board lost its power in between.
         """
-        return self.bench.doses.applied(self.row, self.column)
+        return self.bench.doses.go_on(self.row, self.column)
 
     def admit(self, pulses: int) -> None:
         """Ask the dose ledger, before a program that gives the cell up to so many pulses; raises `LimitError`."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from drivers.ledger import Counts, Ledger
+from drivers.ledger import Ledger
 from labctl.errors import MeasurementError
 from labctl.transport.tape import Recorder
 
@@ -31,7 +31,10 @@ class CellDoses:
         self._bench = bench
         self._recorder: Recorder | None = None
         self._ledger = self._open(None)
-        self._forget()
+        self._asked: set[int] = set()
+        self._planned: dict[tuple[int, int], int] = {}
+        self._finished: set[tuple[int, int]] = set()
+        self._resumed: Begun | None = None
 
     @property
     def ledger(self) -> Ledger:
@@ -41,7 +44,9 @@ class CellDoses:
     def begin(self, recorder: Recorder | None, folder: Path | None) -> None:
         """A run begins; its ledger is beside its file in `folder`, where the chip has an id."""
         self._recorder = recorder
-        self._forget()
+        for what in (self._asked, self._planned, self._finished):
+            what.clear()
+        self._resumed = None
         chip = self._bench.station.chip
         path = folder / f"{_file_name(chip.id)}.doses.json" if folder is not None and chip.id else None
         if path != self._ledger.path:
@@ -50,11 +55,7 @@ class CellDoses:
     def resume(self, finished: Sequence[tuple[int, int]], begun: Begun | None) -> None:
         """The run goes on where another was cut off: these cells are finished, that one was begun."""
         self._finished.update(finished)
-        if begun is not None:
-            now = self._bench.board.doses(begun["row"])
-            known = now is not None and now[0] == begun["boot"]
-            applied = int(now[1][0, begun["column"]]) - begun["pulses"] if now is not None and known else None
-            self._applied[begun["row"], begun["column"]] = applied
+        self._resumed = begun
 
     def end(self) -> None:
         """The run is over."""
@@ -68,11 +69,6 @@ class CellDoses:
         if pulses:
             self._ledger.check(row, column, planned)
             self._planned[row, column] = planned
-            if (row, column) not in self._begun:
-                self._begun.add((row, column))
-                count = int(self._counts[row][1][0, column]) if row in self._counts else 0
-                boot = self._counts[row][0] if row in self._counts else 0
-                self._tell("begun", row=row, column=column, boot=boot, pulses=count)
 
     def settle(self, row: int) -> None:
         """Ask what the cells of a row were really given, when one of them was pulsed."""
@@ -90,40 +86,35 @@ class CellDoses:
     def finish(self, row: int, column: int) -> None:
         """A cell is done: a resumed run leaves it out."""
         self._finished.add((row, column))
-        self._begun.discard((row, column))
         self._tell("finished", row=row, column=column)
 
     def is_finished(self, row: int, column: int) -> bool:
         """Whether the run that is resumed, or this one, is done with a cell."""
         return (row, column) in self._finished
 
-    def applied(self, row: int, column: int) -> int:
-        """See `CellPort.applied`."""
-        applied = self._applied.get((row, column), 0)
-        if applied is None:
-            raise MeasurementError(
-                f"cell ({row}, {column}) was being pulsed when the run was cut off, and the board has lost its power"
-                " since: how many pulses the cell got is not known; start a new run"
-            )
-        return applied
+    def go_on(self, row: int, column: int) -> int:
+        """See `CellPort.go_on`."""
+        if self._resumed is not None and (self._resumed["row"], self._resumed["column"]) == (row, column):
+            begun, answer = self._resumed, self._bench.board.doses(row)
+            if answer is None or answer[0] != begun["boot"]:
+                raise MeasurementError(
+                    f"cell ({row}, {column}) was being pulsed when the run was cut off, and the board has lost its"
+                    " power since: how many pulses the cell got is not known; start a new run"
+                )
+            return int(answer[1][0, column]) - begun["pulses"]
+        answer = self._bench.board.doses(row)
+        if answer is not None:
+            self._tell("begun", row=row, column=column, boot=answer[0], pulses=int(answer[1][0, column]))
+        return 0
 
     def _open(self, path: Path | None) -> Ledger:
         station = self._bench.station
         return Ledger(station.chip, path, station.limits.get("pulses"))
 
-    def _forget(self) -> None:
-        self._asked: set[int] = set()
-        self._counts: dict[int, tuple[int, Counts]] = {}
-        self._planned: dict[tuple[int, int], int] = {}
-        self._begun: set[tuple[int, int]] = set()
-        self._finished: set[tuple[int, int]] = set()
-        self._applied: dict[tuple[int, int], int | None] = {}
-
     def _ask(self, row: int) -> None:
         self._asked.add(row)
         answer = self._bench.board.doses(row)
         if answer is not None:
-            self._counts[row] = answer
             self._ledger.add(row, *answer)
         for cell in [cell for cell in self._planned if cell[0] == row]:
             planned = self._planned.pop(cell)

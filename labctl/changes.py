@@ -10,6 +10,7 @@ from labctl.errors import Aborted, DivergenceError, LabctlError, StorageError, U
 from labctl.protocol import Protocol, Rows, Table, Trace, find
 from labctl.reader import Run, load
 from labctl.replay import identical
+from labctl.resume import Resumed
 from labctl.station import parse_station
 from labctl.transport.tape import Tape
 
@@ -80,8 +81,11 @@ def changes(path: str | Path, protocol: Protocol) -> Changes:
     bench = bench_factory("tape")(station, tape, seed=run.header["seed"])
     aborted_at = ends[-1]["checks"] if run.status == "aborted" else None
     fresh = _Fresh(protocol)
+    resumed = Resumed.of(run.header)
     try:
         bench.begin(None, run.header["session"], AbortSignal(aborted_at))
+        if resumed is not None:
+            bench.resume(resumed.finished, resumed.begun)
         for item in protocol(bench, **values):
             fresh.add(item)
     except Aborted:
@@ -95,7 +99,7 @@ def changes(path: str | Path, protocol: Protocol) -> Changes:
         if run.status != "failed":
             raise
         result.stopped = str(error)
-    _compare(run, fresh, result)
+    _compare(run, fresh, result, resumed)
     return result
 
 
@@ -124,21 +128,24 @@ class _Fresh:
             self.rows[name].append(item)
 
 
-def _compare(run: Run, fresh: _Fresh, result: Changes) -> None:
+def _compare(run: Run, fresh: _Fresh, result: Changes, resumed: Resumed | None) -> None:
+    """What a resumed run took over from its first part is not compared."""
+    taken = resumed.rows if resumed else {}
     for table in dict.fromkeys([*run.tables, *fresh.rows]):
         recorded = {k: v.tolist() for k, v in run.table(table).items()} if table in run.tables else {}
         count = run.row_count(table) if table in run.tables else 0
-        now, columns = fresh.rows.get(table, []), fresh.columns.get(table, [])
+        first, columns = taken.get(table, 0), fresh.columns.get(table, [])
+        now = [()] * first + fresh.rows.get(table, [])
         places = {name: k for k, name in enumerate(columns)}
         both = min(count, len(now))
-        result.compared += both
+        result.compared += both - first
         gone, new = (
             [name for name in recorded if name not in places],
             [name for name in columns if name not in recorded],
         )
         if gone or new:
             result.columns.append(f"{table}: gone {', '.join(gone) or MISSING}; new {', '.join(new) or MISSING}")
-        for row in range(both):
+        for row in range(first, both):
             for name in recorded:
                 if name in places and not identical(recorded[name][row], now[row][places[name]]):
                     result.found.append(Change(table, row, name, recorded[name][row], now[row][places[name]]))
@@ -148,9 +155,10 @@ def _compare(run: Run, fresh: _Fresh, result: Changes) -> None:
             result.found.append(Change(table, row, "", MISSING, dict(zip(columns, now[row], strict=True))))
     for name in dict.fromkeys([*run.traces, *fresh.traces]):
         count, traces = run.trace_count(name) if name in run.traces else 0, fresh.traces.get(name, [])
-        for number in range(max(count, len(traces))):
+        first = resumed.traces(run, name) if resumed and name in run.traces else 0
+        for number in range(first, max(count, first + len(traces))):
             then = _about(run.trace(name, number)) if number < count else {"samples": MISSING}
-            later = _about(traces[number]) if number < len(traces) else {"samples": MISSING}
+            later = _about(traces[number - first]) if number - first < len(traces) else {"samples": MISSING}
             for key in dict.fromkeys([*then, *later]):
                 if then.get(key) != later.get(key):
                     result.found.append(

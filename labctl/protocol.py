@@ -171,6 +171,7 @@ class Protocol:
         *,
         total: Callable[..., int] | None = None,
         plot: Callable[..., None] | None = None,
+        continues: bool = False,
     ) -> None:
         self.function = function
         self.name = function.__name__
@@ -179,6 +180,7 @@ class Protocol:
         self.__module__ = function.__module__
         self.total = total
         self.plot = plot
+        self.continues = continues
 
     def __call__(self, bench: Any, **parameters: object) -> Generator[Any, None, None]:
         rows: Generator[Any, None, None] = self.function(bench, **self.check(parameters))  # type: ignore[assignment]
@@ -251,7 +253,7 @@ def protocol(function: Function, /) -> Protocol: ...
 
 @overload
 def protocol(
-    *, total: Callable[..., int] | None = None, plot: Callable[..., None] | None = None
+    *, total: Callable[..., int] | None = None, plot: Callable[..., None] | None = None, continues: bool = False
 ) -> Callable[[Function], Protocol]: ...
 
 
@@ -261,15 +263,17 @@ def protocol(
     *,
     total: Callable[..., int] | None = None,
     plot: Callable[..., None] | None = None,
+    continues: bool = False,
 ) -> Protocol | Callable[[Function], Protocol]:
     """Declare a generator function as a protocol.
 
     total: takes the parameters by name and gives the number of main rows (for the progress bar).
     plot: takes a loaded run and a matplotlib figure and draws what users of this protocol look at first.
+    continues: a resumed run goes on within the unfinished cell (`CellPort.go_on`) and keeps the rows it had.
     """
     if function is None:
-        return lambda f: Protocol(f, total=total, plot=plot)
-    return Protocol(function, total=total, plot=plot)
+        return lambda f: Protocol(f, total=total, plot=plot, continues=continues)
+    return Protocol(function, total=total, plot=plot, continues=continues)
 
 
 def discover() -> dict[str, Protocol]:

@@ -12,6 +12,7 @@ from labctl.abort import AbortSignal
 from labctl.errors import Aborted, DivergenceError, LabctlError, StorageError
 from labctl.protocol import Protocol, Rows, Trace, find
 from labctl.reader import Run, load
+from labctl.resume import Resumed
 from labctl.station import parse_station
 from labctl.transport.tape import Tape
 
@@ -41,10 +42,13 @@ def verify(path: str | Path, protocol: Protocol | None = None) -> Verification:
     station = parse_station(header["station"]["text"], f"in {path}")
     bench = bench_factory("tape")(station, tape, seed=header["seed"])
     aborted_at = ends[-1]["checks"] if run.status == "aborted" else None
-    progress = _Comparison(run, tape)
+    resumed = Resumed.of(header)
+    progress = _Comparison(run, tape, resumed)
     rows: Iterator[Any] | None = None
     try:
         bench.begin(None, header["session"], AbortSignal(aborted_at))
+        if resumed is not None:
+            bench.resume(resumed.finished, resumed.begun)
         rows = declared(bench, **values)
         for item in rows:
             progress.compare(item)
@@ -60,18 +64,24 @@ def verify(path: str | Path, protocol: Protocol | None = None) -> Verification:
             ) from error
     tape.finish()
     progress.finish()
-    return Verification(sum(progress.rows.values()), sum(progress.traces.values()), tape.position)
+    return progress.result(tape.position)
 
 
 class _Comparison:
-    """Holds each new item against the recorded one."""
+    """Holds each new item against the recorded one; those that a resumed run took over were not measured in it."""
 
-    def __init__(self, run: Run, tape: Tape) -> None:
+    def __init__(self, run: Run, tape: Tape, resumed: Resumed | None) -> None:
         self._run, self._tape = run, tape
         self._recorded = {name: run.table(name) for name in run.tables}
-        self.rows = dict.fromkeys(run.tables, 0)
-        self.traces: dict[str, int] = dict.fromkeys(run.traces, 0)
+        self.rows = dict.fromkeys(run.tables, 0) | (resumed.rows if resumed else {})
+        self.traces = {name: resumed.traces(run, name) if resumed else 0 for name in run.traces}
         self._names: dict[type, str] = {}
+        self._before = sum(self.rows.values()), sum(self.traces.values())
+
+    def result(self, transactions: int) -> Verification:
+        """What was measured again."""
+        rows, traces = self._before
+        return Verification(sum(self.rows.values()) - rows, sum(self.traces.values()) - traces, transactions)
 
     def where(self) -> str:
         main = self._run.tables[0]

@@ -7,13 +7,14 @@ import os
 import platform
 import secrets
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
 from labctl import __version__
+from labctl import resume as resuming
 from labctl.abort import AbortSignal
 from labctl.errors import Aborted, StorageError
 from labctl.journal import Journal
@@ -31,8 +32,11 @@ class BenchLike(Protocol):
     station: Station
     seed: int
 
-    def begin(self, recorder: Recorder | None, session: int, abort: AbortSignal) -> dict[str, str]:
-        """Start from a known state and record every transaction from here on; return who answers."""
+    def begin(self, recorder: Recorder | None, session: int, abort: AbortSignal, folder: Path | None) -> dict[str, str]:
+        """Start from a known state and record every transaction from here on; return who answers. folder: the run's."""
+
+    def resume(self, finished: Sequence[tuple[int, int]], begun: Any) -> None:
+        """Go on where another run was cut off (see `labctl.resume`)."""
 
     def end(self) -> None:
         """Stop recording."""
@@ -62,9 +66,44 @@ def run(
     declared = protocol if isinstance(protocol, Declared) else find(protocol)
     values = declared.check(parameters)
     path = _output_path(out, declared.name)
-    abort = abort or AbortSignal()
-    session = secrets.randbelow(2**32)
-    header = describe(declared, values, bench, session, comment, tags)
+    header = describe(declared, values, bench, secrets.randbelow(2**32), comment, tags)
+    return _execute(declared, values, bench, path, header, None, abort or AbortSignal(), watch)
+
+
+def resume(
+    path: str | Path,
+    bench: BenchLike,
+    *,
+    out: str | Path | None = None,
+    protocol: Declared | None = None,
+    abort: AbortSignal | None = None,
+    watch: Watcher | None = None,
+) -> Run:
+    """Go on with a run that was aborted, failed or killed, at its first unfinished cell; return the new run.
+
+    The new file (out; default: NAME-2.h5 beside the first) holds the rows of the finished cells too, and says how long
+    the gap was. Raises `UsageError` where there is nothing to go on with; else as `run`.
+    """
+    first = load(path)
+    declared = protocol or find(first.protocol)
+    resumed = resuming.where(first, declared)
+    values = declared.check(first.params)
+    target = _output_path(out or resuming.next_name(first.path), declared.name)
+    header = describe(declared, values, bench, secrets.randbelow(2**32), first.comment, first.tags)
+    header["resumed"] = resuming.describe(first, resumed)
+    return _execute(declared, values, bench, target, header, first, abort or AbortSignal(), watch)
+
+
+def _execute(
+    declared: Declared,
+    values: Mapping[str, Value],
+    bench: BenchLike,
+    path: Path,
+    header: dict[str, Any],
+    first: Run | None,
+    abort: AbortSignal,
+    watch: Watcher | None,
+) -> Run:
     journal_path = Path(f"{path}.journal")
     journal = Journal(journal_path, header, declared.tables)
     try:
@@ -75,8 +114,11 @@ def run(
         raise
     status, error = "failed", None
     try:
-        journal.event("identities", **bench.begin(journal, session, abort))
-        _record(declared, values, bench, journal, store, watch)
+        books = _Books(declared, journal, store, watch)
+        journal.event("identities", **bench.begin(books, header["session"], abort, path.parent))
+        if first is not None:
+            _take_over(first, header, declared, bench, books)
+        _record(declared(bench, **values), books)
         status = "done"
     except BaseException as caught:
         error = caught
@@ -91,32 +133,61 @@ def run(
     return load(path)
 
 
-def _record(
-    declared: Declared,
-    values: Mapping[str, Value],
-    bench: BenchLike,
-    journal: Journal,
-    store: Store,
-    watch: Watcher | None,
-) -> None:
-    index = {table.row: number for number, table in enumerate(declared.tables)}
-    main = 0
-    rows = declared(bench, **values)
+class _Books:
+    """Journal and HDF5 file, written side by side; what the bench records goes to the journal."""
+
+    def __init__(self, declared: Declared, journal: Journal, store: Store, watch: Watcher | None) -> None:
+        self._journal, self._store, self._watch = journal, store, watch
+        self._index = {table.row: number for number, table in enumerate(declared.tables)}
+        self._counts = [0] * len(declared.tables)
+        self.transaction = journal.transaction
+
+    def event(self, name: str, /, **data: Any) -> None:
+        """An event, with how many rows each table had; on the disk before anything follows from it."""
+        self._journal.event(name, **data, rows=list(self._counts))
+        if name == "begun":
+            self._journal.sync()
+
+    def item(self, item: Any) -> None:
+        """Whatever a protocol yields."""
+        kind = type(item)
+        if kind is Trace:
+            self.trace(item, self._counts[0] - 1)
+        elif kind is Rows:
+            number = self._index[item.row]
+            self._store.rows(number, item, self._journal.rows(number, item))
+            self._counts[number] += len(item)
+        else:
+            number = self._index[kind]
+            self._store.row(number, item, self._journal.row(number, item))
+            self._counts[number] += 1
+        if self._watch is not None:
+            self._watch(item, self._counts[0])
+
+    def trace(self, trace: Trace, row: int) -> None:
+        """A waveform of a row of the main table."""
+        self._store.trace(trace, row, self._journal.trace(trace, row))
+
+
+def _take_over(first: Run, header: dict[str, Any], declared: Declared, bench: BenchLike, books: _Books) -> None:
+    """Begin with what the first run finished."""
+    resumed = resuming.Resumed.of(header)
+    assert resumed is not None
+    for block in resuming.taken_over(first, resumed, declared):
+        books.item(block)
+    for name in first.traces:
+        rows = first.trace_rows(name)[: resumed.traces(first, name)]
+        for number, row in enumerate(rows.tolist()):
+            books.trace(first.trace(name, number), row)
+    books.event("resumed", **{key: header["resumed"][key] for key in ("file", "gap")})
+    bench.resume(resumed.finished, resumed.begun)
+
+
+def _record(rows: Generator[Any, None, None], books: _Books) -> None:
+    take = books.item
     try:
         for item in rows:
-            kind = type(item)
-            if kind is Trace:
-                store.trace(item, main - 1, journal.trace(item, main - 1))
-            elif kind is Rows:
-                number = index[item.row]
-                store.rows(number, item, journal.rows(number, item))
-                main += len(item) if number == 0 else 0
-            else:
-                number = index[kind]
-                store.row(number, item, journal.row(number, item))
-                main += number == 0
-            if watch is not None:
-                watch(item, main)
+            take(item)
     finally:
         rows.close()  # leaves the protocol's safe-state context now, not when the garbage is collected
 

@@ -3,19 +3,18 @@
 import argparse
 import json
 import math
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import labctl
-from labctl.abort import AbortSignal
 from labctl.errors import LabctlError, UsageError
 from labctl.protocol import Protocol, discover, find
 from labctl.quantity import Q, si
-from protocols import cli_files
+from protocols import cli_files, cli_run
 from protocols.cli_files import number
+from protocols.cli_run import Parser, print_list, run_parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,21 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    """Errors in one line."""
-
-    def error(self, message: str) -> Any:
-        raise UsageError(f"{message} (see {self.prog} --help)")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="labctl",
         description="Measure memristor-and-neuron chips: run protocols, look at recordings, re-execute them.",
         epilog="Exit codes: 0 done, 1 failed or differs, 2 wrong use, 3 bench failed, 130 aborted. --debug: traceback.",
     )
     parser.add_argument("--version", action="version", version=f"labctl {labctl.__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
 
     def command(
         name: str, act: Callable[[argparse.Namespace], int | None], text: str, **more: Any
@@ -68,9 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("name", nargs="?", help="only this protocol")
     listing.add_argument("--json", action="store_true", help="for programs")
 
-    running = command("run", _run, "run a protocol and record it", add_help=False)
-    running.add_argument("name", nargs="?", help="protocol, or FILE.py:NAME")
-    running.add_argument("rest", nargs=argparse.REMAINDER)
+    cli_run.add_commands(command)
 
     showing = command("show", _show, "show what is in a recorded file")
     showing.add_argument("file", type=Path)
@@ -107,104 +97,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-# labctl run ------------------------------------------------------------------------------------------------------
-
-
-def _run_parser(protocol: Protocol) -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog=f"labctl run {protocol.name}",
-        description=protocol.doc,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Numbers take SI prefixes (10u, 50m); lists take commas and ranges start:stop:step, both ends included.",
-    )
-    parser.add_argument("--bench", default="sim", help="built-in station, FILE.toml or recorded FILE.h5 (default sim)")
-    parser.add_argument("--seed", type=int, default=0, help="of everything random; recorded (default 0)")
-    parser.add_argument("--out", type=Path, metavar="DIR|FILE.h5", help="default: a new file in this folder")
-    parser.add_argument("--comment", default="", help="kept in the file")
-    parser.add_argument("--tag", action="append", default=[], help="kept in the file; may be repeated")
-    group = parser.add_argument_group("parameters")
-    for parameter in protocol.parameters.values():
-        group.add_argument(
-            f"--{parameter.name.replace('_', '-')}",
-            dest=f"p_{parameter.name}",
-            metavar=parameter.q.unit or parameter.kind.__name__.upper(),
-            help=f"{parameter.help()} (default {parameter.show(parameter.default)})".replace("%", "%%"),
-        )
-    return parser
-
-
-def _run(options: argparse.Namespace) -> int:
-    if options.name in (None, "-h", "--help"):
-        print("usage: labctl run NAME [--bench sim|FILE.toml] [--seed N] [--out DIR|FILE.h5] [--PARAM VALUE …]\n")
-        print("labctl run NAME --help shows the parameters of:")
-        _print_list(list(discover().values()))
-        return 0 if options.name else 2
-    protocol = find(options.name)
-    given = _run_parser(protocol).parse_args(options.rest)
-    texts = {name: getattr(given, f"p_{name}") for name in protocol.parameters}
-    values: dict[str, Any] = {n: protocol.parameters[n].parse(text) for n, text in texts.items() if text is not None}
-    values = protocol.check(values)
-    abort = AbortSignal()
-
-    def on_interrupt(signum: int, frame: object) -> None:
-        if abort.is_set:  # asked twice: do not wait for the board
-            raise KeyboardInterrupt
-        abort.set()
-
-    with labctl.open_bench(given.bench, seed=given.seed) as bench, _progress(protocol, values) as watch:
-        before = signal.signal(signal.SIGINT, on_interrupt)
-        try:
-            run = labctl.run(
-                protocol,
-                bench,
-                out=given.out,
-                comment=given.comment,
-                tags=given.tag,
-                abort=abort,
-                watch=watch,
-                **values,
-            )
-        finally:
-            signal.signal(signal.SIGINT, before)
-            if bench.offline:
-                print(bench.offline.summary(), file=sys.stderr)
-    print(run.path)
-    return 0
-
-
-class _progress:
-    """A progress bar on standard error while a run goes on; none where nobody looks."""
-
-    def __init__(self, protocol: Protocol, values: dict[str, Any]) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        console = Console(stderr=True)
-        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
-        self._task = self._bar.add_task(protocol.name, total=protocol.expected_rows(values))
-
-    def __enter__(self) -> Callable[[Any, int], None]:
-        self._bar.start()
-        return lambda item, rows: self._bar.update(self._task, completed=rows)
-
-    def __exit__(self, *exc: object) -> None:
-        self._bar.stop()
-
-
 # labctl protocols, show --------------------------------------------------------------------------------------------
 
 
@@ -213,20 +105,14 @@ def _protocols(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps([_as_json(protocol) for protocol in chosen], indent=2, ensure_ascii=False))
     elif options.name:
-        print(_run_parser(chosen[0]).format_help())
+        print(run_parser(chosen[0]).format_help())
         for table in chosen[0].tables:
             print(f"table {table.name}:")
             for column in table.columns:
                 print(f"  {column.name:<12} {column.q.unit or '–':<6} {column.q.meaning}")
     else:
-        _print_list(chosen)
+        print_list(chosen)
         print("\nlabctl protocols NAME shows one whole; labctl run NAME runs it.")
-
-
-def _print_list(protocols: list[Protocol]) -> None:
-    width = max(len(protocol.name) for protocol in protocols)
-    for protocol in protocols:
-        print(f"  {protocol.name:<{width}}  {protocol.doc.splitlines()[0]}")
 
 
 def _as_json(protocol: Protocol) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def plot(run: Run, figure: "Figure") -> None:
     axes.legend()
 
 
-@protocol(total=lambda cycles, per_decade, **_: len(read_at(cycles, per_decade)), plot=plot)
+@protocol(total=lambda cycles, per_decade, **_: len(read_at(cycles, per_decade)), plot=plot, continues=True)
 def endurance(
     bench: Bench,
     row: A[int, ROW] = 0,
@@ -61,10 +61,18 @@ def endurance(
     v_read: A[float, V_READ] = 0.2,
     v_wl_read: A[float, V_WL_READ] = 2.5,
 ) -> Iterator[Window]:
-    """SET/RESET cycles timed by the board; both states are read at log-spaced cycles, first and last included."""
+    """SET/RESET cycles timed by the board; both states are read at log-spaced cycles, first and last included.
+
+    A resumed run goes on at the pulse after the last one that the board applied.
+    """
     with bench.powered(), bench.cell(row, column) as cell:
-        done = 0
+        done, half = divmod(cell.go_on(), 2)
+        if half:  # cut off between SET and RESET: that cycle is completed, its reading is lost
+            list(cell.program().pulse(-v_reset, v_wl_reset, width).run())
+            done += 1
         for cycle in read_at(cycles, per_decade):
+            if cycle < done:
+                continue
             program = cell.program()
             body = program.body().pulse(v_set, v_wl_set, width).pulse(-v_reset, v_wl_reset, width)
             program.repeat(body, cycle - done)

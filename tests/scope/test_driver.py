@@ -323,6 +323,9 @@ def test_every_exchange_is_recorded() -> None:
             assert instrument == "scope"
             taken.append((request, reply))
 
+        def event(self, name: str, /, **data: object) -> None:
+            raise AssertionError("nothing else happened")
+
     scope.link.recorder = Tape()
     scope.reset()
     scope.channel(1, full_scale=4.0)
