@@ -15,6 +15,7 @@ from labctl.protocol import Table, discover
 from labctl.replay import verify
 
 SHORT: dict[str, dict[str, Any]] = {
+    "bit_slice": {"values": [0, 5, 10]},
     "endurance": {"cycles": 30},
     "forming": {"rows": [0, 1], "columns": [0]},
     "iv_sweep": {"points": 40, "cycles": 2},
