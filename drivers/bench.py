@@ -101,10 +101,12 @@ class Bench:
 
     def close(self) -> None:
         """Release all instruments."""
-        if self._scope is not None:
-            self._scope.link.transport.close()
-        self.board.close()
-        self._close()
+        try:
+            if self._scope is not None:
+                self._scope.link.transport.close()
+            self.board.close()
+        finally:
+            self._close()
 
     def __enter__(self) -> "Bench":
         return self

@@ -1,11 +1,17 @@
 """What [simulation] in a station file may say about the chip, checked, and the chip's array as it says."""
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_type_hints
 
-from labctl.errors import StationError
-from labctl.models.effects import Defects
+import numpy as np
+
+from labctl.errors import LabctlError, StationError
+from labctl.models.array import Array1T1R
+from labctl.models.effects import Defects, Effects
+from labctl.models.named import Cells, build
+from labctl.models.state_file import StateFile
 from labctl.station import Station
 
 Faulty = float | tuple[tuple[int, int], ...]
@@ -17,6 +23,10 @@ Lines = tuple[int, ...]
 class Settings:
     """What [simulation] in a station file may say."""
 
+    model: str = "filament"  # of the cells; see `labctl.models.named`
+    parameters: str = ""  # a parameter file of that model, as `labctl fit` writes it
+    state: str = ""  # a file that keeps the array from run to run
+    effects: Mapping[str, Any] = field(default_factory=dict)  # strengths, see `labctl.models.effects.Effects`
     formed: bool = True
     mismatch: float = 0.0
     temperature: float = 300.0
@@ -67,16 +77,75 @@ class Settings:
                         f"the chip has {chip.rows} rows and {chip.columns} columns"
                     )
 
-    def defects(self, columns: int) -> Defects:
-        """The faulty cells, of an array with so many columns; raises `ParameterError` for impossible fractions."""
+    def cells(self, station: Station) -> Cells:
+        """What the station says about its cells; raises `LabctlError`."""
         chosen: dict[str, Any] = {}
         for name in FAULTS:
             faulty = getattr(self, name)
             if isinstance(faulty, float):
                 chosen[name] = faulty
             else:
-                chosen[f"{name}_cells"] = [row * columns + column for row, column in faulty]
-        return Defects(**chosen)
+                chosen[f"{name}_cells"] = tuple(row * station.chip.columns + column for row, column in faulty)
+        path, colon, inner = self.model.rpartition(":")
+        known = [item.name for item in fields(Effects)]
+        if unknown := sorted(set(self.effects) - set(known)):
+            raise StationError(f"simulation.effects.{unknown[0]} is not known; there are {', '.join(known)}")
+        return Cells(
+            model=f"{station.folder / path}:{inner}" if colon else self.model,
+            parameters=station.folder / self.parameters if self.parameters else None,
+            formed=self.formed,
+            temperature=self.temperature,
+            effects=Effects(**self.effects) if self.effects else None,
+            defects=Defects(**chosen),
+        )
+
+
+class SimulatedArray:
+    """The array of a station's simulated chip, kept in its state file if it names one.
+
+    seed: of a chip that no file keeps yet; a chip that was kept goes on with its own. Raises `StationError`.
+    """
+
+    def __init__(self, station: Station, settings: Settings, seed: int) -> None:
+        wiring = station.chip
+        self._file: StateFile | None = None
+        try:
+            cells = settings.cells(station)
+            saved = None
+            if settings.state:
+                parameters = (
+                    hashlib.sha256(cells.parameters.read_bytes()).hexdigest() if cells.parameters else "default"
+                )
+                about = {
+                    "model": settings.model,
+                    "parameters": parameters,
+                    "shape": f"{wiring.rows} × {wiring.columns}",
+                }
+                self._file = StateFile(station.folder / settings.state, about)
+                saved = self._file.load()
+            self.seed = seed if saved is None else int(saved.pop("seed"))
+            device = build(cells, (wiring.rows, wiring.columns), self.seed)
+            additive = getattr(device, "additive", True)
+            self.array = Array1T1R(
+                device, line_resistance=settings.line_resistance, **({} if additive else {"resolution": np.inf})
+            )
+            if saved is not None:
+                faults = self.array.state().get("device.codes")
+                if faults is not None and not np.array_equal(faults, saved.get("device.codes", faults)):
+                    raise StationError(
+                        f"{self._file.path} keeps a chip with other faulty cells than the station names; "  # type: ignore[union-attr]
+                        f"name another file for this chip"
+                    )
+                self.array.restore(saved)
+        except OSError as error:
+            raise StationError(f"station {station.name}: simulation.parameters: {error}") from error
+        except (LabctlError, KeyError) as error:
+            raise StationError(f"station {station.name}: {error}") from error
+
+    def keep(self) -> None:
+        """Save the array as it is now, where the station names a file. Raises `StorageError`."""
+        if self._file is not None:
+            self._file.save(self.array.state() | {"seed": np.array(self.seed)})
 
 
 FAULTS = ("stuck", "shorted", "never_forming", "open")
@@ -87,7 +156,7 @@ def _value(where: str, hint: Any, value: Any) -> Any:
     number = type(value) in (int, float)
     if hint is float and number:
         return float(value)
-    if hint in (bool, str) and type(value) is hint:
+    if (hint in (bool, str) and type(value) is hint) or (hint == Mapping[str, Any] and type(value) is dict):
         return value
     if get_args(hint) and value in get_args(hint):
         return value
@@ -108,6 +177,7 @@ _WANTED: Mapping[Any, str] = {
     bool: "true or false",
     float: "a number",
     str: "a text",
+    Mapping[str, Any]: "a table",
     Lines: "a list of line or neuron numbers, such as [0, 3]",
     Faulty: "a list of cells [[row, column], …] or a fraction from 0 to 1",
 }

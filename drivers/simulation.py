@@ -10,11 +10,9 @@ from drivers.fpga.messages import TICK, LineKind, Source
 from drivers.fpga.sim import SimBoard
 from drivers.scope.sim import SimScope
 from drivers.serve import Server, serve
-from drivers.simulated_chip import Settings
+from drivers.simulated_chip import Settings, SimulatedArray
 from labctl.errors import StationError, UsageError
-from labctl.models.array import Array1T1R
 from labctl.models.chip import Chip
-from labctl.models.filament import FilamentArray
 from labctl.station import Station
 from labctl.transport import Transport, open_transport
 from labctl.transport.loop import LoopTransport
@@ -118,7 +116,10 @@ class ChipPlant:
 
 
 class Simulation:
-    """One simulated chip with a simulated board and scope around it. Raises `StationError` for unknown settings."""
+    """One simulated chip with a simulated board and scope around it. Raises `StationError` for unknown settings.
+
+    seed: of the scope's noise, and of the chip unless the station's state file keeps one with a seed of its own.
+    """
 
     def __init__(self, station: Station, seed: int = 0) -> None:
         settings = Settings.of(station)
@@ -128,22 +129,14 @@ class Simulation:
                 f"station {station.name}: chip.neurons = {wiring.neurons}, more than its {wiring.rows} rows; each input"
                 " neuron of the simulated chip drives one row"
             )
+        self._array = SimulatedArray(station, settings, seed)
         self.chip = Chip(
             rows=wiring.rows,
             columns=wiring.columns,
             r_syn=np.pad(wiring.r_syn, (0, wiring.rows - wiring.neurons), "edge"),  # rows whose neuron has no pad
-            array=Array1T1R(
-                FilamentArray(
-                    (wiring.rows, wiring.columns),
-                    seed=seed,
-                    formed=settings.formed,
-                    temperature=settings.temperature,
-                    defects=settings.defects(wiring.columns),
-                ),
-                line_resistance=settings.line_resistance,
-            ),
+            array=self._array.array,
             mismatch=settings.mismatch,
-            seed=seed,
+            seed=self._array.seed,
             temperature=settings.temperature,
         )
         self.chip.advance(0.0)  # compiles the kernels on a new computer: now, and not while a lease runs
@@ -158,7 +151,7 @@ class Simulation:
             word_lines=wiring.rows,
             bit_lines=wiring.columns,
             pace=settings.pace,
-            serial=f"SIM-{seed}",
+            serial=f"SIM-{self._array.seed}",
         )
         probes = {channel: (node, station.attenuation.get(channel, 1.0)) for channel, node in station.probes.items()}
         self.scope = SimScope(pads, probes, plant.trigger_times, seed=seed)  # type: ignore[arg-type]  # time is only read
@@ -195,7 +188,8 @@ class Simulation:
         threading.Event().wait()
 
     def close(self) -> None:
-        """Stop serving."""
+        """Stop serving; keep the array where the station names a state file."""
         for server in self._servers:
             server.stop()
         self._servers.clear()
+        self._array.keep()

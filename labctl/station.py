@@ -6,7 +6,7 @@
 import importlib.metadata
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,6 +44,7 @@ class Station:
     limits: Mapping[str, float]  # name → V or A
     simulation: Mapping[str, Any] = field(default_factory=dict)  # settings of the simulated chip
     text: str = ""  # the file itself, kept with every run
+    folder: Path = Path()  # where the file lies: what names it gives to other files starts from there
 
     def converter(self, pin: str) -> int:
         """The converter wired to `pin`; raises `StationError`."""
@@ -68,7 +69,7 @@ def load_station(name: str) -> Station:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise StationError(f"station file {name} cannot be read ({error})") from error
-        return parse_station(text, name)
+        return replace(parse_station(text, name), folder=path.parent)
     built_in = _built_in()
     if name not in built_in:
         raise StationError(f"there is no station {name!r}; give a FILE.toml or one of {', '.join(sorted(built_in))}")

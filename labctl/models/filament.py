@@ -95,6 +95,7 @@ class FilamentArray(CellArray):
     """
 
     format = "labctl.filament.1"
+    defaults = FilamentParams
     hold_kernel = staticmethod(kernel.hold)
     read_kernel = staticmethod(kernel.read)
 

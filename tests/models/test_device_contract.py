@@ -16,6 +16,7 @@ from labctl.errors import LabctlError, UsageError
 from labctl.models.device import DeviceModel
 from labctl.models.effects import Defects
 from labctl.models.filament import FilamentArray
+from labctl.models.generative_array import GenerativeArray
 from labctl.models.multilevel import MultilevelArray
 from labctl.models.slider import SliderArray
 
@@ -35,10 +36,11 @@ CASES = {
     "filament": Case(FilamentArray, (3.0, 0.0, 3.3, 1e-6), (0.0, 2.4, 3.5, 2e-6)),
     "slider": Case(SliderArray, (1.8, 0.0, 3.3, 3e-6), (0.0, 1.8, 3.3, 3e-6)),
     "multilevel": Case(MultilevelArray, (1.6, 0.0, 3.3, 1e-5), (0.0, 1.6, 3.3, 1e-5)),
+    "generative": Case(GenerativeArray, (1.6, 0.0, 3.3, 1e-5), (0.0, 1.8, 3.3, 1e-5)),
 }
 
 
-AS_PROMISED: list[DeviceModel] = [FilamentArray((1,)), SliderArray((1,)), MultilevelArray((1,))]
+AS_PROMISED: list[DeviceModel] = [FilamentArray((1,)), SliderArray((1,)), MultilevelArray((1,)), GenerativeArray((1,))]
 """The type checker holds each model against the interface here."""
 
 
