@@ -1,11 +1,12 @@
 """What analyses share: a value with its interval, and the checks of what they are given."""
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from labctl.errors import UsageError
+from labctl.errors import MeasurementError, UsageError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -71,6 +72,13 @@ def level(confidence: float) -> float:
     return confidence
 
 
+def sampling(interval: float) -> float:
+    """The time between samples (s) if it is finite and > 0, else `UsageError`."""
+    if not (np.isfinite(interval) and interval > 0):
+        raise UsageError(f"interval = {interval} s between samples; give a time > 0 s")
+    return interval
+
+
 def groups(name: str, labels: ArrayLike) -> tuple[NDArray[np.generic], Ints]:
     """The distinct labels in order of value, and the number of each row's. Labels: (n,), or (n, k) for k columns."""
     x = np.asarray(labels)
@@ -95,3 +103,102 @@ def proportion(wrong: ArrayLike, total: ArrayLike, confidence: float = 0.95) -> 
         high = np.where(k < n, beta.ppf(1 - tail, k + 1, n - k), 1.0)
     known = n > 0
     return Estimates(*(np.where(known, x, np.nan) for x in (value, low, high)))
+
+
+def pivot(cell: ArrayLike, step: ArrayLike, values: ArrayLike) -> Floats:
+    """(cells, steps) out of a table with one row a cell and step (scan, cycle, pulse); nan where there is no row.
+
+    cell: (n,) or (n, k) labels; step: (n,); values: (n,). Both axes in order of value. Raises `UsageError` for a cell
+    that comes twice at one step.
+    """
+    x = numbers("values", values, missing=True)
+    (cells, row), (steps, column) = groups("cell", cell), groups("step", step)
+    same_length(values=x, cell=row, step=column)
+    out = np.full((len(cells), len(steps)), np.nan)
+    if len(np.unique(row * len(steps) + column)) < len(x):
+        raise UsageError("a cell comes twice at one step; give one row a cell and step")
+    out[row, column] = x
+    return out
+
+
+class Line(NamedTuple):
+    """y = a + b·(x − centre) by least squares, with the covariance that its intervals need."""
+
+    centre: float
+    a: float
+    b: float
+    var_a: float  # of a; a and b are uncorrelated about the centre
+    var_b: float
+    t: float  # Student's quantile
+    residual: float  # standard deviation of the residuals
+
+    @property
+    def slope(self) -> Estimate:
+        """b with its interval."""
+        half = self.t * self.var_b**0.5
+        return Estimate(self.b, self.b - half, self.b + half)
+
+    def at(self, x: float) -> Estimate:
+        """y there, with the interval of the line (not of a new point)."""
+        d = x - self.centre
+        half = self.t * (self.var_a + d * d * self.var_b) ** 0.5
+        y = self.a + self.b * d
+        return Estimate(y, y - half, y + half)
+
+    def reaches(self, y: float) -> Estimate:
+        """The x at which the line reaches y; Fieller's interval (J. R. Stat. Soc. B 16:175, 1954).
+
+        An end is ∓inf where the slope's sign is not certain; nan where the line is level.
+        """
+        if self.b == 0:
+            return UNKNOWN
+        d = (y - self.a) / self.b
+        q = self.t**2
+        lead = self.b**2 - q * self.var_b
+        if not lead > 0:
+            return Estimate(self.centre + d, -np.inf, np.inf)
+        middle = self.b * (y - self.a) / lead
+        root = max(0.0, middle**2 - ((y - self.a) ** 2 - q * self.var_a) / lead) ** 0.5
+        return Estimate(self.centre + d, self.centre + middle - root, self.centre + middle + root)
+
+
+def line(x: Floats, y: Floats, confidence: float = 0.95) -> Line:
+    """The line through points (n,), n ≥ 2 and x not all equal; with two points the intervals are nan."""
+    from scipy.stats import t
+
+    centre, n = float(x.mean()), len(x)
+    d = x - centre
+    sxx = float(d @ d)
+    if n < 2 or sxx == 0:
+        raise UsageError(f"{n} points at {len(np.unique(x))} places make no line; give at least two places")
+    b = float(d @ y) / sxx
+    a = float(y.mean())
+    left = n - 2
+    variance = float(np.sum((y - a - b * d) ** 2)) / left if left else float("nan")
+    quantile = float(t.ppf(0.5 + level(confidence) / 2, left)) if left else float("nan")
+    return Line(centre, a, b, variance / n, variance / sxx, quantile, variance**0.5)
+
+
+def curve_fit(
+    function: Callable[[Floats], Floats], start: Sequence[float], what: str, confidence: float = 0.95
+) -> tuple[list[Estimate], float]:
+    """Least squares of residuals `function(parameters)`; each parameter's interval from the curvature at the minimum.
+
+    Also the residuals' standard deviation. Raises `MeasurementError` when the fit does not end or does not tell.
+    """
+    from scipy.optimize import least_squares
+    from scipy.stats import t
+
+    best = least_squares(function, start, x_scale="jac", max_nfev=2000)
+    left = len(best.fun) - len(start)
+    if not best.success or left < 0:
+        raise MeasurementError(f"{what} does not fit {len(best.fun)} points ({best.message})")
+    variance = float(best.fun @ best.fun) / left if left else float("nan")
+    jacobian = np.asarray(best.jac, np.float64)
+    normal = jacobian.T @ jacobian
+    if np.linalg.cond(normal / np.sqrt(np.outer(np.diag(normal), np.diag(normal)) + 1e-300)) > 1e12:
+        raise MeasurementError(f"the points do not determine {what}; measure over a longer range")
+    half = np.sqrt(np.diag(np.linalg.inv(normal)) * variance)
+    half = half * (float(t.ppf(0.5 + level(confidence) / 2, left)) if left else float("nan"))
+    found = [Estimate(float(v), float(v - h), float(v + h)) for v, h in zip(best.x, half, strict=True)]
+    return found, variance**0.5

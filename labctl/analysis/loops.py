@@ -16,6 +16,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 SWITCHED = 1.2
 """A side whose resistance changes by less than this factor did not switch."""
+NOISE = 4.0
+"""Nor did one whose current at the read voltage changes by less than so many σ of the samples there."""
 
 
 class Features(NamedTuple):
@@ -26,6 +28,7 @@ class Features(NamedTuple):
     v_set: Floats  # (cycles,) V, > 0: half-way between the samples across which the current jumps most
     r_lrs: Floats  # (cycles,) Ω, at +v_read after the SET
     v_reset: Floats  # (cycles,) V, < 0: half a sample beyond the largest |current| of the RESET side
+    abrupt: Floats  # (cycles,) part of the SET's change of ln R that its largest jump makes: 1 abrupt, near 0 gradual
 
     def table(self) -> Floats:
         """(cycles, 4): r_hrs, v_set, r_lrs, v_reset, as `labctl.models.fit_generative` takes them for one device."""
@@ -63,20 +66,24 @@ def set_reset_features(v: ArrayLike, i: ArrayLike, cycle: ArrayLike, v_read: flo
     that is not finite, not of one shape, or for cycles that come back after another has begun.
     """
     volts, amps, numbers, parts = _checked(v, i, cycle, v_read)
-    rows = np.full((len(parts), 4), np.nan)
+    rows = np.full((len(parts), 5), np.nan)
     for row, part in zip(rows, parts, strict=True):
         up, down = _side(volts[part], amps[part], 1.0), _side(volts[part], amps[part], -1.0)
         if up is not None:
             before, after = _branches_at(up, v_read)
             row[0], row[2] = before, after
-            if before > SWITCHED * after:
+            if before > SWITCHED * after and v_read / after - v_read / before > NOISE * _noise(up, v_read):
                 step = np.diff(up.i[: up.peak + 1])
                 k = int(np.argmax(step))
                 row[1] = (up.v[k] + up.v[k + 1]) / 2
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    jump = np.log(up.i[k + 1] / up.v[k + 1]) - np.log(up.i[k] / up.v[k])
+                row[4] = min(1.0, float(jump / np.log(before / after)))
         if down is not None:
             before, after = _branches_at(down, v_read)
             k = int(np.argmax(down.i[: down.peak + 1]))
-            if after > SWITCHED * before and k < down.peak:
+            change = v_read / before - v_read / after
+            if after > SWITCHED * before and k < down.peak and change > NOISE * _noise(down, v_read):
                 row[3] = -(down.v[k] + down.v[k + 1]) / 2
     return Features(numbers, *rows.T)
 
@@ -155,6 +162,16 @@ def _side(v: Floats, i: Floats, sign: float) -> _Side | None:
     start = int(lower[lower < peak][-1]) if (lower < peak).any() else 0
     stop = int(lower[lower > peak][0]) + 1 if (lower > peak).any() else len(x)
     return _Side(x[start:stop], sign * i[start:stop], peak - start)
+
+
+def _noise(side: _Side, v_read: float) -> float:
+    """σ of the current of samples up to 5/4 v_read, from second differences along each branch; 0 of fewer than 5."""
+    found = []
+    for branch in (slice(0, side.peak + 1), slice(side.peak, None)):
+        near = (side.v[branch] > 0) & (side.v[branch] <= 1.25 * v_read)
+        found.append(np.diff(side.i[branch][near], 2))
+    second = np.concatenate(found)
+    return 1.4826 * float(np.median(np.abs(second))) / 6**0.5 if len(second) >= 3 else 0.0
 
 
 def _branches_at(side: _Side, v_read: float) -> tuple[float, float]:
