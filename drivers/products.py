@@ -118,11 +118,11 @@ def read_products(
     )
 
 
-def known_cells(path: str, readout: Readout, column: str = "g") -> Cells:
+def known_cells(path: str, readout: Readout, names: Sequence[str] = ("g",)) -> Cells:
     """Conductances (S) from a file, for the matrix's rows and columns in their order.
 
-    A recorded run (.h5) whose table has row, column and `column` (the last reading of a cell counts), or a .npy or CSV
-    file of rows × columns. Raises `UsageError` for one that lacks a cell.
+    A recorded run (.h5) with a table of row, column and one of `names` (the last reading of a cell counts), or a .npy
+    or CSV file of rows × columns. Raises `UsageError` for one that lacks a cell.
     """
     shape = len(readout.rows), len(readout.columns)
     if not path.endswith(".h5"):
@@ -130,17 +130,20 @@ def known_cells(path: str, readout: Readout, column: str = "g") -> Cells:
     from labctl.reader import load
 
     run = load(path)
-    name = next((name for name in run.tables if {"row", "column", column} <= set(run.units(name))), None)
-    if name is None:
-        raise UsageError(f"{path} has no table with row, column and {column}; its tables are {', '.join(run.tables)}")
-    table = run.table(name)
+    tables = [
+        (table, name) for table in run.tables for name in names if {"row", "column", name} <= set(run.units(table))
+    ]
+    if not tables:
+        wanted = " or ".join(names)
+        raise UsageError(f"{path} has no table with row, column and {wanted}; it is a run of {run.protocol}")
+    table, name = run.table(tables[0][0]), tables[0][1]
     found = {cell: k for k, cell in enumerate(zip(table["row"].tolist(), table["column"].tolist(), strict=True))}
-    wanted = [(row, col) for row in readout.rows for col in readout.columns]
-    if missing := next((cell for cell in wanted if cell not in found), None):
+    cells = [(row, column) for row in readout.rows for column in readout.columns]
+    if missing := next((cell for cell in cells if cell not in found), None):
         raise UsageError(f"{path} has nothing of cell {missing}; choose rows and columns that it has")
-    at = [found[cell] for cell in wanted]
+    at = [found[cell] for cell in cells]
     status = np.array(table["status"][at], np.str_) if "status" in table else np.full(len(at), "ok")
-    g = np.where(status == "below", 0.0, table[column][at])
+    g = np.where(status == "below", 0.0, table[name][at])
     return Cells(g.reshape(shape), status.reshape(shape))
 
 

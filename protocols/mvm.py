@@ -104,7 +104,11 @@ def mvm(
     maps: A[int, Q("", 1, 1000, "readings of each cell alone, the half of them after the products")] = 4,
     cells: A[str, Q("", meaning="recorded read_map run to take the conductances from, instead of reading")] = "",
     targets: A[
-        str, Q("", meaning="conductances asked for (S): .npy or CSV, or a run with g_target by row and column")
+        str,
+        Q(
+            "",
+            meaning="conductances asked for (S): .npy or CSV of rows × columns, or the run that programmed the cells",
+        ),
     ] = "",
     v_read: A[
         float, Q("V", 0.01, 0.5, "source lines of driven rows; their columns' sums must fit the largest range")
@@ -121,7 +125,7 @@ def mvm(
     """
     readout = Readout(tuple(rows), tuple(columns), pairs, v_read, v_wl, average, settle)
     known = known_cells(cells, readout) if cells else None
-    target = known_cells(targets, readout, "g_target").g if targets else None
+    target = known_cells(targets, readout, ("g_target", "target")).g if targets else None
     x_max = 2**bits - 1
     drawn = np.random.default_rng(bench.seed).integers(-x_max if signed else 0, x_max + 1, (vectors, len(rows)))
     x = input_vectors(inputs, len(rows), x_max) if inputs else drawn

@@ -226,6 +226,12 @@ def test_faulty_cells_and_lines_are_named(tmp_path: Path) -> None:
         ({"inputs": "half.csv", "rows": [0, 1]}, UsageError, "whole numbers"),
         ({"targets": "x.csv"}, UsageError, "1 rows × 2 columns; 16 × 4 are needed"),
         ({"cells": "none.h5"}, LabctlError, "none.h5"),
+        (
+            {"targets": "part.h5"},
+            UsageError,
+            "no table with row, column and g_target or target; it is a run of read_map",
+        ),
+        ({"cells": "part.h5"}, UsageError, r"part.h5 has nothing of cell \(0, 1\)"),
     ],
 )
 def test_what_cannot_be_is_said_before_a_volt(
@@ -234,6 +240,8 @@ def test_what_cannot_be_is_said_before_a_volt(
     monkeypatch.chdir(tmp_path)
     Path("x.csv").write_text("1,5")
     Path("half.csv").write_text("1,0.5")
+    with labctl.open_bench("sim", seed=3) as bench:
+        labctl.run("read_map", bench, out="part.h5", columns=[0])
     with labctl.open_bench("sim", seed=3) as bench, pytest.raises(error, match=message):
         labctl.run("mvm", bench, out=tmp_path / "p.h5", **parameters)
 
