@@ -52,7 +52,7 @@ class Input(NamedTuple):
 class Error(NamedTuple):
     """One part of the error, over all outputs that could be measured; see `labctl.analysis.products.contributions`."""
 
-    source: A[str, Q("", meaning="total, programming, line resistance, cells moved, read noise or ADC")]
+    source: A[str, Q("", meaning="total, calibrated, programming, line resistance, cells moved, read noise or ADC")]
     rms: A[float, Q("A", meaning="root mean square of this part")]
     relative: A[float, Q("", meaning="rms over the standard deviation of the outputs by numpy")]
     bits: A[float, Q("", meaning="effective bits if this part were alone: log2(full scale/(rms·√12)), IEEE 1241")]

@@ -83,16 +83,20 @@ def test_each_part_of_an_error_is_found_again() -> None:
     mean = truth - rng.normal(0, sizes["line resistance"], shape)
     own = np.hypot(sizes["read noise"], sizes["ADC"])
     y = (mean + rng.normal(0, own, (10, *shape))).transpose(1, 0, 2)
+    bent = {part.source: part for part in contributions(y * 0.5 + 20, cells, target, np.zeros(shape), 1000.0)}
+    assert bent["calibrated"].rms == pytest.approx(np.sqrt(25 + 9 + own**2), rel=0.05), "a gain of 0.5 is taken out"
+    assert bent["total"].rms > 40
     y[3, 2, 5] = np.nan  # one that could not be measured
     adc = np.full(shape, sizes["ADC"] ** 2)
     found = {part.source: part for part in contributions(y, cells, target, adc, full_scale=1000.0)}
     sizes["total"] = np.sqrt(sizes["programming"] ** 2 + sizes["line resistance"] ** 2 + own**2)
     sizes["programming"] = np.hypot(5.0, 2.0 / np.sqrt(8))  # the cells are known as well as eight readings tell
+    sizes["calibrated"] = sizes["total"]
     assert set(found) == set(sizes)
     for source, size in sizes.items():
         assert found[source].rms == pytest.approx(size, rel=0.05), source
         assert found[source].bits == pytest.approx(np.log2(1000 / size / np.sqrt(12)), abs=0.08), source
-    assert {part.source for part in contributions(y[:, :1], cells[:1], None, adc, 1.0)} == {
+    assert {part.source for part in contributions(y[:2, :1], cells[:1, :2], None, adc[:2], 1.0)} == {
         "total",
         "line resistance",
         "ADC",

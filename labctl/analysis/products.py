@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labctl.analysis.levels import effective_bits
+from labctl.analysis.mvm import calibrate, repeat_noise
 from labctl.errors import UsageError
 
 Floats = NDArray[np.float64]
@@ -74,6 +75,8 @@ def contributions(
     for `effective_bits`. With M the mean over the repeats and C the mean over the maps:
 
     total             rms of measured − target (− C without targets)
+    calibrated        the same after each output's gain and offset were taken out (`mvm.calibrate`), for the two numbers
+                      that were fitted by √(vectors/(vectors − 2)) larger; left out below three vectors
     programming       rms of C − target
     line resistance   rms of M − C, less what noise and movement leave in these two means (σ²/n each, the standard
                       error of a mean): the drops that cells make when they conduct together; 0 where it drowns
@@ -93,13 +96,23 @@ def contributions(
         return float((values[..., ok] ** 2).mean())
 
     def spread(values: Floats) -> float:
-        return float(values.var(0, ddof=1)[ok].mean()) if len(values) > 1 else float("nan")
+        return repeat_noise(values[:, ok]) ** 2 if len(values) > 1 else float("nan")
+
+    def left() -> float:
+        """Power that gain and offset leave."""
+        whole = ok.all(0)
+        if len(m) < 3 or not whole.any():
+            return float("nan")
+        fit = calibrate(m[:, whole], reference[:, whole])
+        error = (each[..., whole] - fit.offset) / fit.gain - reference[:, whole]
+        return float((error**2).mean()) * len(m) / (len(m) - 2)
 
     each = measured.transpose(1, 0, 2)
     noise, moved, quantised = spread(each), spread(cells), float(adc[ok].mean())
     expected = float(np.nan_to_num(noise / len(each)) + np.nan_to_num(moved / len(cells)))
     found = {
         "total": power(each - reference),
+        "calibrated": left(),
         "programming": power(c - reference) if target is not None else float("nan"),
         "line resistance": max(power(m - c) - expected, 0.0),
         "cells moved": moved,
