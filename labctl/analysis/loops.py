@@ -27,7 +27,7 @@ class Features(NamedTuple):
     r_hrs: Floats  # (cycles,) Ω, at +v_read before the SET
     v_set: Floats  # (cycles,) V, > 0: half-way between the samples across which the current jumps most
     r_lrs: Floats  # (cycles,) Ω, at +v_read after the SET
-    v_reset: Floats  # (cycles,) V, < 0: half a sample beyond the largest |current| of the RESET side
+    v_reset: Floats  # (cycles,) V, < 0: half a sample beyond the RESET side's largest |current|; nan if at the peak
     abrupt: Floats  # (cycles,) part of the SET's change of ln R that its largest jump makes: 1 abrupt, near 0 gradual
 
     def table(self) -> Floats:

@@ -2,7 +2,8 @@
 
 Products are arrays of one shape, (vectors, columns) say, in one unit (currents, or decoded y). Errors of independent
 causes add in quadrature; what does not is reported, not hidden: line resistance, for one, takes from every product and
-correlates with programming errors.
+correlates with programming errors. Here causes are switched on one after the other, as a model can; what one recorded
+`mvm` run tells of them is `labctl.analysis.products.contributions`.
 """
 
 from collections.abc import Mapping
@@ -72,33 +73,6 @@ def stages(reference: ArrayLike, outputs: Mapping[str, ArrayLike], full_scale: f
         changes.append(_rms(now - before))
         before = now
     return _budget(tuple(outputs), changes, _rms(before - true), _full_scale(true, full_scale))
-
-
-def quadrature(
-    y: ArrayLike, reference: ArrayLike, known: Mapping[str, float], full_scale: float | None = None
-) -> Budget:
-    """Contributions on real hardware, where causes cannot be switched off: what is `known`, and the rest.
-
-    known: name → rms in the unit of y, such as read noise (`repeat_noise`), ADC (its step/√12), programming (products
-    of the read-back conductances against the reference). The rest is √(total² − Σ known²), mostly line resistance;
-    nan when the known ones exceed the total: then they are not independent, or one is wrong. Raises as `product_bits`.
-    """
-    measured, true = _pair(y, reference)
-    values = [float(v) for v in known.values()]
-    if not all(np.isfinite(v) and v >= 0 for v in values):
-        raise UsageError(f"known contributions {dict(known)}; give finite rms values of at least 0")
-    total = _rms(measured - true)
-    left = total**2 - sum(v * v for v in values)
-    rest = left**0.5 if left >= 0 else float("nan")
-    return _budget((*known, "rest"), [*values, rest], total, _full_scale(true, full_scale))
-
-
-def repeat_noise(y: ArrayLike) -> float:
-    """rms noise of one product from products repeated over the first axis, (repeats, …), two at least."""
-    x = np.asarray(y, np.float64)
-    if x.ndim < 2 or len(x) < 2 or not np.isfinite(x).all():
-        raise UsageError(f"y has shape {x.shape}; give at least two repeats (repeats, …) of finite products")
-    return float(np.sqrt(np.mean(x.var(axis=0, ddof=1))))
 
 
 def calibrate(y: ArrayLike, reference: ArrayLike) -> Calibrated:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from labctl.analysis.mvm import calibrate, product_bits, quadrature, repeat_noise, stages
+from labctl.analysis.mvm import calibrate, product_bits, stages
 from labctl.errors import UsageError
 from labctl.models.converters import Converter
 from labctl.models.crossbar import Crossbar, Wires
@@ -50,10 +50,6 @@ def test_causes_of_a_simulated_crossbar_add_up_in_quadrature() -> None:
     assert budget.total == pytest.approx(np.sqrt(np.sum(np.square(expected))), rel=0.1)
     assert budget.total_bits == pytest.approx(product_bits(final, X @ W))
     assert "programming" in str(budget)
-    # the same on "hardware": known causes and a rest of nothing but the levels
-    known = dict(zip(budget.names[1:], expected[1:], strict=True))
-    rest = quadrature(final, X @ W, known)
-    assert rest.rms[-1] == pytest.approx(expected[0], rel=0.35)
 
 
 def test_line_resistance_is_found_and_mostly_calibrated_away() -> None:
@@ -69,15 +65,8 @@ def test_line_resistance_is_found_and_mostly_calibrated_away() -> None:
     assert product_bits(better.y, ideal) > product_bits(dropped, ideal) + 2
 
 
-def test_repeats_give_the_noise_alone() -> None:
-    y = np.random.default_rng(3).normal(0, 1, (1, 50, 64)) + np.random.default_rng(4).normal(0, 0.1, (20, 50, 64))
-    assert repeat_noise(y) == pytest.approx(0.1, rel=0.02)
-
-
-def test_known_causes_that_exceed_the_total_leave_nan_and_bad_input_is_refused() -> None:
+def test_bad_input_is_refused() -> None:
     y = np.arange(12.0).reshape(4, 3)
-    assert np.isnan(quadrature(y + 0.1, y, {"too much": 1.0}).rms[-1])
-    assert quadrature(y + 0.1, y, {}).rms[0] == pytest.approx(0.1)
     with pytest.raises(UsageError, match="shape"):
         product_bits(y, y[:2])
     with pytest.raises(UsageError, match="full_scale"):
