@@ -75,6 +75,14 @@ def stages(reference: ArrayLike, outputs: Mapping[str, ArrayLike], full_scale: f
     return _budget(tuple(outputs), changes, _rms(before - true), _full_scale(true, full_scale))
 
 
+def repeat_noise(y: ArrayLike) -> float:
+    """rms noise of one product from products repeated over the first axis, (repeats, …), two at least."""
+    x = np.asarray(y, np.float64)
+    if x.ndim < 2 or len(x) < 2 or not np.isfinite(x).all():
+        raise UsageError(f"y has shape {x.shape}; give at least two repeats (repeats, …) of finite products")
+    return float(np.sqrt(np.mean(x.var(axis=0, ddof=1))))
+
+
 def calibrate(y: ArrayLike, reference: ArrayLike) -> Calibrated:
     """Take out each column's gain and offset (least squares): what a digital correction after the ADC can do.
 

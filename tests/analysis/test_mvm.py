@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from labctl.analysis.mvm import calibrate, product_bits, stages
+from labctl.analysis.mvm import calibrate, product_bits, repeat_noise, stages
 from labctl.errors import UsageError
 from labctl.models.converters import Converter
 from labctl.models.crossbar import Crossbar, Wires
@@ -63,6 +63,11 @@ def test_line_resistance_is_found_and_mostly_calibrated_away() -> None:
     better = calibrate(dropped, ideal)
     assert (better.gain < 0.95).all()
     assert product_bits(better.y, ideal) > product_bits(dropped, ideal) + 2
+
+
+def test_repeats_give_the_noise_alone() -> None:
+    y = np.random.default_rng(3).normal(0, 1, (1, 50, 64)) + np.random.default_rng(4).normal(0, 0.1, (20, 50, 64))
+    assert repeat_noise(y) == pytest.approx(0.1, rel=0.02)
 
 
 def test_bad_input_is_refused() -> None:
