@@ -40,7 +40,8 @@ def test_five_loops_are_drawn_with_their_distributions(tmp_path: Path) -> None:
         run = labctl.run("iv_sweep", bench, row=2, column=1, v_reset=-1.5, cycles=5, points=100, out=tmp_path / "iv.h5")
     figure = Figure()
     plot(run, figure)
-    texts = [text.get_text() for axes in figure.axes for text in (axes.get_legend().texts if axes.get_legend() else [])]
+    legends = [legend for axes in figure.axes if (legend := axes.get_legend()) is not None]
+    texts = [text.get_text() for legend in legends for text in legend.texts]
     assert len(figure.axes) == 3
     assert next(text for text in texts if text.startswith("LRS")).endswith("n = 5")
     assert next(text for text in texts if text.startswith("−V")).endswith("n = 5")
