@@ -14,7 +14,7 @@ The algorithm is that of the public 1T1R testers (ESCIM, NI-RRAM: ramps of V_WL 
 undershoot); the confirmation follows NIST's finding that fluctuations defeat a single verify.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import IntEnum
 from itertools import pairwise
@@ -186,6 +186,20 @@ def write_verify(cell: CellPort, band: Band, where: Where = "board") -> Outcome:
     return _outcome(cell, band, *(_on_board(plan) if where == "board" else _on_host(plan)))
 
 
+def pulse_and_read(
+    cell: CellPort, v: float, v_wl: float, width: float, v_read: float, v_wl_read: float, average: int = 16
+) -> tuple[Pulse, Reading]:
+    """One logged pulse and the reading after it, for loops that the board cannot run. Raises `LimitError`."""
+    program = cell.program().pulse(v, v_wl, width)
+    pulse = program.instructions[-1]
+    assert isinstance(pulse, fpga.Pulse)
+    program.instructions[-1:] = [replace(pulse, log=True, tag=int(v < 0)), fpga.Emit(_GATE, pulse.gate_level)]
+    row, reading = _run(cell, program.read(v_read, v_wl_read, average))
+    assert isinstance(row, Pulse)
+    assert isinstance(reading, Reading)
+    return row._replace(g_after=known(reading), status=reading.status), reading
+
+
 def known(reading: Reading) -> float:
     """The conductance (S) that a reading tells: 0 where it is below the most sensitive range, NaN where it is none."""
     return 0.0 if reading.status == "below" and reading.range == 0 else reading.g
@@ -259,7 +273,7 @@ def _on_host(plan: _Plan) -> tuple[list[Event], End]:
     left, short, last, confirming = band.attempts, SHORT_PULSES, -1, False
     entry = cell.program()
     entry.route(1)
-    events = run_events(cell, plan.read(entry))
+    events = _run(cell, plan.read(entry))
     while True:
         current = _register(events[-1])
         if current < plan.negative:
@@ -268,7 +282,7 @@ def _on_host(plan: _Plan) -> tuple[list[Event], End]:
             if confirming or not band.confirm:
                 return events, End.IN_BAND
             confirming = True
-            events += run_events(cell, plan.read(_attached(cell), band.confirm))
+            events += _run(cell, plan.read(_attached(cell), band.confirm))
             continue
         confirming = False
         if current >= plan.short:
@@ -289,7 +303,7 @@ def _on_host(plan: _Plan) -> tuple[list[Event], End]:
         program = _attached(cell)
         program.pulses = 1
         steps.add_pulse(program, values[polarity])
-        events += run_events(cell, plan.read(program))
+        events += _run(cell, plan.read(program))
 
 
 def _attached(cell: CellPort) -> CellProgram:
@@ -308,7 +322,7 @@ def _register(event: Event) -> int:
 # what happened -----------------------------------------------------------------------------------------------------
 
 
-def run_events(cell: CellPort, program: CellProgram) -> list[Event]:
+def _run(cell: CellPort, program: CellProgram) -> list[Event]:
     """Run a program; its readings and logged pulses in order."""
     return _decode(cell, program, np.concatenate([*program.records(), np.zeros(0, fpga.RECORD)]))
 
@@ -347,25 +361,25 @@ def _outcome(cell: CellPort, band: Band, events: list[Event], end: End) -> Outco
 def _status(band: Band, readings: list[Reading], pulses: list[Pulse], end: End) -> str:
     if end == End.IN_BAND:
         return "done" if pulses else "already"
-    if end == End.NEGATIVE:
-        return "negative"
+    named = {End.NEGATIVE: "negative", End.SHORTED: "shorted"}
+    return named.get(end) or why_not(readings, band.low, band.high, band.r_short)
+
+
+def why_not(readings: Sequence[Reading], low: float, high: float, r_short: float) -> str:
+    """The status of a cell that did not get into the band `low` … `high` (S), from all its readings in order."""
     g = np.array([known(reading) for reading in readings])
-    if end == End.SHORTED or readings[-1].status == "over":
+    if readings[-1].status == "negative":
+        return "negative"
+    if readings[-1].status == "over" or g[-1] >= 1 / r_short:
         return "shorted"
     if all(reading.status in ("below", "open") for reading in readings):
         return "open"
-    resolved = g[g > 0]
-    away = max(band.low / resolved[0], resolved[0] / band.high if band.high else np.inf)
-    moved = resolved.max() / resolved.min() if len(resolved) == len(g) else np.inf
-    return "stuck" if moved < STILL and away > FAR else "never"
+    if not (np.isfinite(g).all() and g.min() > 0):
+        return "never"
+    away = max(low / g[0], g[0] / high if high else np.inf)
+    return "stuck" if g.max() / g.min() < STILL and away > FAR else "never"
 
 
 def flips(pulses: tuple[Pulse, ...]) -> int:
     """How often the polarity turned."""
     return sum((a.v > 0) != (b.v > 0) for a, b in pairwise(pulses))
-
-
-def pulse_rows(outcome: Outcome, before: int = 0) -> Iterator[Pulse]:
-    """The rows of its pulses, numbered on from `before`."""
-    for pulse in outcome.pulses:
-        yield pulse._replace(number=before + pulse.number)

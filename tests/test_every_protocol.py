@@ -16,14 +16,17 @@ from labctl.replay import verify
 
 SHORT: dict[str, dict[str, Any]] = {
     "bit_slice": {"values": [0, 5, 10]},
+    "converge_to_state": {"v_step": 0.3},
     "endurance": {"cycles": 30},
     "forming": {"rows": [0, 1], "columns": [0]},
     "iv_sweep": {"points": 40, "cycles": 2},
     "lif_calibrate": {"neuron": [0, 1]},
     "lif_fi_curve": {"i_syn": [50e-6, 100e-6], "duration": 5e-3, "trace": True},
+    "multilevel": {"rows": [0, 1], "times": [2.0]},
     "mvm": {"vectors": 2, "repeats": 2, "signed": True},
     "potentiation_depression": {"n_set": 10, "n_reset": 10},
     "program_verify": {"rows": [0], "columns": [0, 1, 2]},
+    "program_weights": {"rows": [0, 1], "levels": 16, "times": [2.0]},
 }
 
 
