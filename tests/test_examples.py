@@ -13,6 +13,7 @@ import labctl
     [
         ("fi_curve", ["lif_fi_curve"]),
         ("form_and_program", ["forming", "potentiation_depression", "read_map"]),
+        ("matrix_product", ["mvm", "program_weights"]),
     ],
 )
 def test_scripts_run_and_leave_their_files(
