@@ -27,11 +27,12 @@ from labctl.models.device import Cells, FloatArray
 from labctl.models.effects import HEALTHY, SAMPLED, Defects, Effects, arrhenius
 from labctl.models.generative_lanes import Index, Lanes
 from labctl.models.generative_params import DEFAULT, GenerativeParams, load
-from labctl.models.generative_state import LANES, STUCK, empty_state
+from labctl.models.generative_state import STUCK, Scratch, empty_state, room, scratch
+from labctl.models.simd import LANES
 
 BOLTZMANN = 1.380649e-23
 CHARGE = 1.602176634e-19
-FORMAT = b"labctl.generative.1"
+FORMAT = b"labctl.generative.2"
 _THREADED_FROM = 2**14  # cells; fewer are done before threads have started
 
 
@@ -99,7 +100,8 @@ class Generative:
         self._begin(int(seed))
         blocks = -(-self._n // LANES)
         self._state = empty_state(blocks, self.params.order, self._ages)
-        self._run(cell_kernels.fresh_blocks, blocks, self._state, self._tables, *cell_kernels.mixture(self.params))
+        given = (self._state, self._tables, lambda: np.empty(4 * LANES * (self.params.order + 2), np.float32))
+        self._run(cell_kernels.fresh_blocks, blocks, *given, *cell_kernels.mixture(self.params))
         self._codes = (defects or Defects()).codes(self.seed, self._n).astype(np.uint8)
         self._broken = bool(self._codes.any())
         flags = self._state.flags.reshape(-1)
@@ -181,7 +183,7 @@ class Generative:
     ) -> FloatArray:  # fmt: skip
         """Currents (cells,) in A with noise of variance BW (4 k_B T |I/V| + 2 e |I|) in the bandwidth BW (Hz).
 
-        `out`: float32 or float64, of the size of the array rounded up to 128, takes the result of reading all cells.
+        `out`: float32 or float64, of the size of the array rounded up to 16, takes the result of reading all cells.
         """
         bandwidth = lanes.at_least("bandwidth", bandwidth, 0, "Hz")
         blocks, place, count = lanes.select(cells, self._n)
@@ -190,7 +192,7 @@ class Generative:
             raise UsageError(f"out has shape {out.shape}, {out.dtype}; for all cells give ({size},) of float32 or 64")
         rows = lanes.hold("v_bl", v_bl), lanes.hold("v_sl", v_sl), lanes.hold("v_wl", v_wl)
         u, sat = self._volts(*rows, blocks, place, count)
-        out = np.empty(size) if out is None else out
+        out = room((size,), np.float64) if out is None else out
         self._currents(u, sat, bandwidth, blocks, out)
         self._reads += 1
         return out[place] if cells is not None else out[: self._n]
@@ -202,8 +204,7 @@ class Generative:
         self._clock += seconds, seconds * arrhenius(at, self._e)
 
     def state(self) -> dict[str, NDArray[np.generic]]:
-        """Copies of everything that `restore` needs; the histories lie oldest first, however they were written."""
-        self._run(cell_kernels.align_blocks, len(self._state.flags), self._state)
+        """Copies of everything that `restore` needs, the same bits however the cells came there."""
         head = {
             "format": np.array(FORMAT),
             "shape": np.array(self._shape),
@@ -240,13 +241,25 @@ class Generative:
         for name, mine in self._state._asdict().items():
             mine[...] = theirs[name]
 
+    def _scratch(self) -> Scratch:
+        return scratch(self.params.order)
+
     def _run(self, function: Callable[..., Any], count: int, *args: Any, cells: int = LANES) -> list[Any]:
-        """Run a kernel over 0 … count, of so many `cells` each, in threads where it pays."""
+        """Run a kernel over 0 … count, of so many `cells` each, in threads where it pays.
+
+        An argument that is a function makes room to work in, which every thread needs for itself.
+        """
         if self.threads == 1 or count * cells < _THREADED_FROM:
-            return [function(0, count, *args)]
-        edges = np.linspace(0, count, 4 * self.threads + 1).astype(int)
-        jobs = [_pool(self.threads).submit(function, lo, hi, *args) for lo, hi in pairwise(edges)]
-        return [job.result() for job in jobs]
+            return [function(0, count, *(a() if callable(a) else a for a in args))]
+        pieces = 4 * self.threads
+        edges = iter(list(pairwise(np.linspace(0, count, pieces + 1).astype(int).tolist())))
+
+        def work() -> list[Any]:  # piece after piece, so that a core that others use as well delays nothing
+            own = [a() if callable(a) else a for a in args]
+            return [function(lo, hi, *own) for lo, hi in edges]
+
+        jobs = [_pool(self.threads).submit(work) for _ in range(self.threads - 1)]
+        return work() + [found for job in jobs for found in job.result()]
 
     def _volts(
         self, v_bl: FloatArray, v_sl: FloatArray, v_wl: FloatArray, blocks: Index, place: Index, count: int
@@ -258,14 +271,14 @@ class Generative:
         limit = self.params.u_limit * (1 + 1e-9)  # a ramp may end at 1.5000000000000002 V
         rows = max(len(v_bl), len(v_sl))
         whole = v_bl.shape[1] == v_sl.shape[1] == 1 and not len(place)
-        u = np.empty((rows, 1 if whole else len(blocks) * LANES), np.float32)
+        u = room((rows, 1 if whole else len(blocks) * LANES), np.float32)
         if len(place):
             u.fill(np.nan)
         else:
             u[:, count:] = np.nan
         for t in range(rows):
             ends = v_bl[t % len(v_bl)], v_sl[t % len(v_sl)]
-            found = self._run(cell_kernels.spread, 1 if whole else count, *ends, place, limit, u[t], cells=1)
+            found = self._run(cell_kernels.place_volts, 1 if whole else count, *ends, place, limit, u[t], cells=1)
             if bad := [k for k in found if k >= 0]:
                 v = ends[0][bad[0] % ends[0].size] - ends[1][bad[0] % ends[1].size]
                 raise UsageError(
@@ -282,13 +295,13 @@ class Generative:
         blocks, place, count = lanes.select(cells, self._n)
         u, sat = self._volts(v_bl, v_sl, v_wl, blocks, place, count)
         drive = law(self.params.timing, u, widths)
-        out = np.empty((len(drive), len(blocks) * LANES) if wanted else (0, 0))
+        out = room((len(drive), len(blocks) * LANES) if wanted else (0, 0), np.float64)
         plain = not self._ages and not self._broken
         for t in range(1 if plain else len(drive)):
             k = slice(None) if plain else slice(t, t + 1)
             one_u, one_sat = (a if plain or len(a) == 1 else a[k] for a in (u, sat))
             now = np.array([*self._clock, arrhenius(self.temperature, self._e)])
-            args = (blocks, one_u, drive[k], one_sat, widths[k], now, self._state, self._tables)
+            args = (blocks, one_u, drive[k], one_sat, widths[k], now, self._state, self._tables, self._scratch)
             self._run(kernel.pulse_blocks, len(blocks), *args, out if plain else np.empty((0, 0)))
             if wanted and not plain:  # read what the effects make of the new state
                 self._currents(one_u, one_sat, SAMPLED, blocks, out[t])
@@ -304,7 +317,14 @@ class Generative:
             factor = np.empty((len(blocks), LANES), np.float32)
             given = (np.uint64(self.seed), self._clock, self._e, bandwidth, self._reads)
             self._run(aging.factors, len(blocks), blocks, u, self._state, self._tables, *given, factor)
-        given = (factor, self._state.ratio, *noise, self._reads, self._tables)
+        given = (
+            factor,
+            self._state.ratio,
+            *noise,
+            np.uint32(self._reads & 0xFFFFFFFF),
+            self._tables,
+            lambda: np.empty(4 * LANES, np.float32),
+        )
         self._run(cell_kernels.read_blocks, len(blocks), blocks, u, sat, *given, out)
         if self._broken:
             given = (self._codes, noise, self._reads, np.uint64(self.seed))
@@ -320,7 +340,7 @@ def generate_cycles(params: GenerativeParams, devices: int, cycles: int, seed: i
         raise UsageError(f"devices = {devices}, cycles = {cycles}; give at least one of each")
     cells = Generative((devices,), params, seed=seed)
     y = np.empty((cycles, len(cells._state.flags), 4, LANES), np.float32)
-    cells._run(cell_kernels.cycle_blocks, y.shape[1], cells._state, cells._tables, y)
+    cells._run(cell_kernels.cycle_blocks, y.shape[1], cells._state, cells._tables, cells._scratch, y)
     return _features(y.transpose(1, 3, 0, 2).reshape(-1, cycles, 4)[:devices])
 
 

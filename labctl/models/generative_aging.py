@@ -11,8 +11,9 @@ import numpy as np
 
 from labctl.models.counter_rng import normal
 from labctl.models.effects import HEALTHY, SHORTED, STUCK, Effects, drift, rtn, window
-from labctl.models.generative_math import f4, jit
-from labctl.models.generative_state import CHUNK, IN_LRS, LANES, Y_HRS, Y_LRS
+from labctl.models.generative_math import f4
+from labctl.models.generative_state import IN_LRS, Y_HRS, Y_LRS
+from labctl.models.simd import LANES, jit
 
 SHORT = 1 / 500.0
 """Conductance of a shorted cell, S."""
@@ -49,9 +50,8 @@ def factors(
             cell = b * LANES + lane
             count = int(state.count[b, lane])
             event = 2 * count + int(state.flags[b, lane] & IN_LRS)
-            mu = lane // CHUNK * (8 * CHUNK) + lane % CHUNK
-            lrs = max(float(state.device[b, mu + Y_LRS * CHUNK]), 1.0)
-            middle = -0.5 * (_LN10 * float(state.device[b, mu + Y_HRS * CHUNK]) + log(lrs))
+            lrs = max(float(state.device[b, Y_LRS, lane]), 1.0)
+            middle = -0.5 * (_LN10 * float(state.device[b, Y_HRS, lane]) + log(lrs))
             shift = (window(seed, cell, float(count), e) - 1.0) * (log(g) - middle)
             age, weighted = clock[0] - state.born[b, lane], clock[1] - float(state.aged[b, lane])
             shift += drift(seed, cell, event, age, max(weighted, 0.0), g, e)

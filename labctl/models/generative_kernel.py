@@ -1,60 +1,60 @@
-"""Fused kernels of the generative model: draw a cycle, SET, RESET, read.
+"""Fused kernels of the generative model: draw a cycle, SET, RESET.
 
-Cells live in blocks of `LANES`, so that the inner loops run over cells in SIMD registers. In a block a quantity is a
-row of LANES. History and devices are larger than that and are stored by chunks of 16 lanes, quantity k (of R) of lane
-16 q + c at 16 (R q + k) + c, so that memory is read strictly in order: twice as fast as R rows. Voltages have the sign
-of the paper here: U = v_sl - v_bl, negative for a SET.
+Cells live in blocks of LANES, one vector of `simd` a quantity. Voltages have the sign of the paper here:
+U = v_sl - v_bl, negative for a SET.
 
-Only IEEE operations in a fixed order (see `generative_math`): a cell's result has the same bits on any machine, for any
-number of threads and any selection of cells.
+A history is a ring of p latent vectors, and x_n takes the place of x_{n-p}, which is no longer needed. So a cell that
+draws computes its next p vectors at once, each in the place of the one that is p older, and then takes one a cycle: the
+history moves through memory once in p cycles instead of at each. The normals belong to (cell, cycle), so the values are
+those that would have been drawn one by one. Block b is due where the slot is b modulo p, or all would be due at once.
+
+Only IEEE operations in a fixed order (see `simd`): a cell's result has the same bits on any machine, for any number of
+threads and any selection of cells.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from labctl.models.generative_math import (
-    choose,
-    exp2,
-    f4,
-    fetch,
-    four_normals,
-    horner,
-    inline,
-    jit,
-    power,
-    prefetch,
-    sixteen,
-    u4,
-)
+from labctl.models.generative_math import exp2, f4, four_normals, horner, power, u4
 from labctl.models.generative_state import (
-    BLOCK,
-    CHUNK,
-    CHUNKS,
     DRAW,
     IN_HRS,
     IN_LRS,
-    LANES,
     LIMITED,
-    ROW1,
-    ROW2,
-    ROW3,
     STUCK,
+    TILE,
     Y_HRS,
     Y_LRS,
     Y_RESET,
     Y_SET,
-    Scratch,
+)
+from labctl.models.simd import (
+    LANES,
+    choose,
+    counted,
+    every,
+    greater,
+    inline,
+    jit,
+    lesser,
+    load,
+    lowest,
+    pack,
+    pointer,
+    pointers,
+    prefetch,
+    put,
+    size,
+    some,
+    splat,
+    spread,
+    store,
+    unpack,
 )
 
-
-@jit
-def total(mask: Any) -> Any:
-    """How many lanes are masked."""
-    n = np.int32(0)
-    for lane in range(LANES):
-        n = np.int32(n + np.int32(mask[lane]))
-    return n
+AHEAD = 8
+"""Blocks from a prefetch to its use."""
 
 
 @inline
@@ -66,339 +66,286 @@ def mix(u: Any, r: Any, tables: Any) -> Any:
 @inline
 def ratio_hrs(y: Any, tables: Any) -> Any:
     """Mixing r = (G_L - 1/R) / (G_L - G_H) of R = 10**y."""
-    return (tables.g_l - exp2(f4(-3.321928094887362) * y)) / (tables.g_l - tables.g_h)
-
-
-@jit
-def features(x: Any, device: Any, gamma: Any, y: Any, mask: Any) -> None:
-    """y = mu + sigma * Gamma(x) for the masked lanes."""
-    for f in range(4):
-        out = y[f]
-        g0, g1, g2, g3, g4 = gamma[f, 0], gamma[f, 1], gamma[f, 2], gamma[f, 3], gamma[f, 4]
-        for q in range(CHUNKS):
-            at, mu = (4 * q + f) * CHUNK, (8 * q + f) * CHUNK
-            sigma = mu + 4 * CHUNK
-            for c in range(CHUNK):
-                i = q * CHUNK + c
-                v = x[at + c]
-                v = (((g0 * v + g1) * v + g2) * v + g3) * v + g4
-                out[i] = choose(mask[i], device[mu + c] + device[sigma + c] * v, out[i])
-
-
-@jit
-def _advance(n: Any, cell: Any, count: Any, hist: Any, oldest: Any, ahead: Any, tables: Any, e: Any, x: Any) -> None:
-    """x_n = L e + sum A_i x_{n-i} of n lanes (rounded up to CHUNK); row `oldest` of hist is lag p, the next lag p - 1.
-
-    `ahead` is the history that will be wanted next; it is prefetched in step, or memory and arithmetic take turns.
-    The inner loops have a fixed length and an offset, the form that LLVM turns into vectors.
-    """
-    k0, k1 = tables.k0, tables.k1
-    p = hist.shape[0]
-    chunks = (n + CHUNK - 1) // CHUNK
-    for q in range(chunks):
-        z = q * 4 * CHUNK
-        for c in range(CHUNK):
-            i = q * CHUNK + c
-            e[z + c], e[z + 16 + c], e[z + 32 + c], e[z + 48 + c] = four_normals(cell[i], count[i], DRAW, k0, k1)
-    a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3 = sixteen(tables.innovation)
-    for q in range(chunks):
-        z = q * 4 * CHUNK
-        for c in range(CHUNK):
-            e0, e1, e2, e3 = e[z + c], e[z + 16 + c], e[z + 32 + c], e[z + 48 + c]
-            x[z + c] = (a0 * e0 + a1 * e1) + (a2 * e2 + a3 * e3)
-            x[z + 16 + c] = (b0 * e0 + b1 * e1) + (b2 * e2 + b3 * e3)
-            x[z + 32 + c] = (c0 * e0 + c1 * e1) + (c2 * e2 + c3 * e3)
-            x[z + 48 + c] = (d0 * e0 + d1 * e1) + (d2 * e2 + d3 * e3)
-    for k in range(p):
-        j = oldest + k if oldest + k < p else oldest + k - p
-        h, following = hist[j], ahead[j]
-        a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3 = sixteen(tables.lags[p - 1 - k])
-        for q in range(chunks):
-            z = q * 4 * CHUNK
-            for line in range(z, z + 4 * CHUNK, CHUNK):
-                prefetch(following, line)
-            for c in range(CHUNK):
-                e0, e1, e2, e3 = h[z + c], h[z + 16 + c], h[z + 32 + c], h[z + 48 + c]
-                x[z + c] += (a0 * e0 + a1 * e1) + (a2 * e2 + a3 * e3)
-                x[z + 16 + c] += (b0 * e0 + b1 * e1) + (b2 * e2 + b3 * e3)
-                x[z + 32 + c] += (c0 * e0 + c1 * e1) + (c2 * e2 + c3 * e3)
-                x[z + 48 + c] += (d0 * e0 + d1 * e1) + (d2 * e2 + d3 * e3)
+    return (tables.g_l - exp2(y * f4(-3.321928094887362))) / tables.span
 
 
 @inline
-def place(lane: Any) -> Any:
-    """Where the first of a lane's four quantities lies."""
-    return lane // CHUNK * (4 * CHUNK) + lane % CHUNK
+def feature(f: Any, x: Any, b: Any, device: Any, gamma: Any) -> Any:
+    """Feature f of block b: y = mu + sigma Gamma(x)."""
+    at = (8 * b + f) * LANES
+    v = spread(gamma, 5 * f) * x + spread(gamma, 5 * f + 1)
+    v = v * x + spread(gamma, 5 * f + 2)
+    v = v * x + spread(gamma, 5 * f + 3)
+    v = v * x + spread(gamma, 5 * f + 4)
+    return load(device, at) + load(device, at + 4 * LANES) * v
+
+
+@inline
+def apply_matrix(m: Any, at: Any, x0: Any, x1: Any, x2: Any, x3: Any, e: Any, i: Any) -> Any:
+    """x + M e, with the (4, 4) matrix M at `at` and the four vectors of e at `i`."""
+    for k in range(4):  # e by e, or there are more vectors at a time than registers
+        v = load(e, i + k * LANES)
+        x0 += spread(m, at + k) * v
+        x1 += spread(m, at + 4 + k) * v
+        x2 += spread(m, at + 8 + k) * v
+        x3 += spread(m, at + 12 + k) * v
+    return x0, x1, x2, x3
 
 
 @jit
-def _draw_together(b: Any, s: Any, n: Any, mask: Any, state: Any, tables: Any, scratch: Any) -> None:
-    """Draw the n masked lanes, all at ring position s; the other lanes are computed too, and left as they are."""
-    new, oldest, cell = scratch.new, state.hist[b, s], scratch.cell
-    ahead = state.hist[min(b + 1, state.hist.shape[0] - 1)]
-    for i in range(LANES):
-        cell[i] = u4(b * LANES + i)
-    x = new if n == LANES else scratch.x
-    _advance(LANES, cell, state.count[b], state.hist[b], s, ahead, tables, scratch.e, x)
-    if n == LANES:
-        for i in range(4 * LANES):
-            oldest[i] = new[i]
-    else:
-        for i in range(LANES):
-            if mask[i]:
-                for k in range(place(i), place(i) + 4 * CHUNK, CHUNK):
-                    new[k] = x[k]
-                    oldest[k] = x[k]
+def run_ahead(
+    ring: Any, at: Any, slot: Any, n: Any, cell: Any, count: Any, p: Any, innovation: Any, lags: Any, k0: Any, k1: Any,
+    e: Any,
+) -> None:  # fmt: skip
+    """The next n latent vectors x = L e + sum A_i x_{-i} of 16 lanes, into the ring (p vectors from `at`) from `slot`.
 
-
-@jit
-def _draw_apart(b: Any, mask: Any, state: Any, tables: Any, scratch: Any) -> None:
-    """Draw the masked lanes, each at a ring position of its own: gathered side by side, oldest vector in row 0."""
-    hist, slot, count = state.hist[b], state.slot[b], state.count[b]
-    p = hist.shape[0]
-    x, lane, cell, at, gathered = scratch.x, scratch.lane, scratch.cell, scratch.count, scratch.hist.reshape(-1)
-    get, put = scratch.get, scratch.put
-    end = np.uintp(p * 4 * LANES)
-    n: Any = 0
-    for i in range(LANES):
-        lane[n] = i  # overwritten by the next, unless this one counts
-        n += np.intp(mask[i])
-    for m in range(n):
-        i = lane[m]
-        age = -np.intp(slot[i])  # of slot 0, oldest first
-        cell[m] = u4(b * LANES + i)
-        at[m] = count[i]
-        get[m] = place(i)
-        put[m] = place(m) + 4 * LANES * (age if age >= 0 else age + p)
-    for j in range(p):  # slot by slot, as they lie in memory
-        h = hist[j]
-        for m in range(n):  # unsigned indices need no test for negative ones
-            i, k = get[m], put[m]
-            gathered[k] = h[i]
-            gathered[k + ROW1] = h[i + ROW1]
-            gathered[k + ROW2] = h[i + ROW2]
-            gathered[k + ROW3] = h[i + ROW3]
-            k += BLOCK
-            put[m] = k - end if k >= end else k
-    _advance(n, cell, at, scratch.hist, 0, scratch.hist, tables, scratch.e, x)
-    for m in range(n):
-        k = place(m)
-        oldest = hist[np.intp(slot[lane[m]])]
-        for i in range(place(lane[m]), place(lane[m]) + 4 * CHUNK, CHUNK):
-            scratch.new[i] = x[k]
-            oldest[i] = x[k]
-            k += CHUNK
-
-
-@jit
-def align(hist: Any, slot: Any, scratch: Any) -> None:
-    """Turn the rings of all lanes so that each has its oldest vector in slot 0."""
-    p = hist.shape[0]
-    for j in range(p):
-        h = hist[j]
-        for i in range(LANES):
-            age = j - np.intp(slot[i])
-            to = scratch[age if age >= 0 else age + p]
-            at = place(i)
-            for k in range(at, at + 4 * CHUNK, CHUNK):
-                to[k] = h[k]
-    for j in range(p):
-        h, turned = hist[j], scratch[j]
-        for k in range(4 * LANES):
-            h[k] = turned[k]
-    for i in range(LANES):
-        slot[i] = 0
-
-
-@jit
-def draw(b: Any, mask: Any, state: Any, tables: Any, scratch: Any) -> None:
-    """Draw the next cycle of the masked lanes into `scratch.new` and, for their oldest vector, into the ring.
-
-    Lanes at the same ring position are drawn together where they are many; where half of the lanes or more are drawn,
-    all are first brought to one position. Every way does the same operations on a cell, in the same order.
+    cell, count: words; count is that of the first of the n cycles.
     """
-    slot, count, todo, same, apart = state.slot[b], state.count[b], scratch.todo, scratch.same, scratch.apart
-    left, start, others = total(mask), 0, 0
-    if 2 * left >= LANES:
-        differ = np.uint8(0)
-        for i in range(LANES):
-            differ |= slot[i] ^ slot[0]
-        if differ:
-            align(state.hist[b], slot, scratch.hist)
-    for i in range(LANES):
-        todo[i] = mask[i]
-    for i in range(LANES):
-        apart[i] = 0
-    while left > 0:
-        while start < LANES - 1 and todo[start] == 0:
-            start += 1
-        s = slot[start]
-        for i in range(LANES):
-            same[i] = todo[i] & choose(slot[i] == s, np.uint8(1), np.uint8(0))
-        for i in range(LANES):
-            todo[i] = todo[i] ^ same[i]
-        n = total(same)
-        left -= n
-        if 4 * n >= LANES:
-            _draw_together(b, np.intp(s), n, same, state, tables, scratch)
+    for j in range(n):
+        z0, z1, z2, z3 = four_normals(cell, count + u4(j), DRAW, k0, k1)
+        store(e, 4 * LANES * j, z0)
+        store(e, 4 * LANES * j + LANES, z1)
+        store(e, 4 * LANES * j + 2 * LANES, z2)
+        store(e, 4 * LANES * j + 3 * LANES, z3)
+    for j in range(n):
+        zero = splat(f4(0.0))
+        x0, x1, x2, x3 = zero, zero, zero, zero
+        to = slot + j if slot + j < p else slot + j - p
+        h = to
+        for i in range(p):  # oldest first: small terms before large ones lose less to rounding
+            x0, x1, x2, x3 = apply_matrix(lags, 16 * (p - 1 - i), x0, x1, x2, x3, ring, at + 4 * LANES * h)
+            h = h + 1 if h + 1 < p else 0
+        x0, x1, x2, x3 = apply_matrix(innovation, 0, x0, x1, x2, x3, e, 4 * LANES * j)
+        to = at + 4 * LANES * to
+        store(ring, to, x0)
+        store(ring, to + LANES, x1)
+        store(ring, to + 2 * LANES, x2)
+        store(ring, to + 3 * LANES, x3)
+
+
+@inline
+def ahead(b: Any, slot: Any, p: Any) -> Any:
+    """How many cycles a cell of block b computes when it is due at `slot`."""
+    n = b % p - slot
+    return n if n > 0 else n + p
+
+
+@inline
+def due(b: Any, slot: Any, count: Any, p: Any) -> Any:
+    """The lanes whose next vector is not yet in the ring: at the block's slot, or fresh."""
+    return (slot == u4(b % p)) | (count == u4(0))
+
+
+@inline
+def _fetch(at: Any, first: Any, lines: Any) -> None:
+    """Prefetch so many rows of LANES float32, a cache line each."""
+    for i in range(lines):
+        prefetch(at, first + i * LANES)
+
+
+@inline
+def refill(b: Any, lanes: Any, state: Any, tables: Any, scratch: Any) -> None:
+    """Compute ahead for the marked lanes of block b that are due: now if all 16 are, else put them on the list."""
+    p = tables.order
+    slot, count = load(state.slot, b * LANES), load(state.count, b * LANES)
+    marked = lanes & due(b, slot, count, p)
+    if some(marked):
+        s = np.intp(state.slot[b * LANES])
+        if every(marked & (slot == u4(s))):
+            first = counted(u4(b * LANES))
+            given = (p, tables.innovation, tables.lags, tables.k0, tables.k1, scratch.e)
+            run_ahead(state.hist, b * p * 4 * LANES, s, ahead(b, s, p), first, count, *given)
+            _fetch(state.hist, (b + p) * p * 4 * LANES, 4 * p)  # the block that is due next, if cells go together
         else:
-            others += n
-            for i in range(LANES):
-                apart[i] = apart[i] | same[i]
-    if others > 0:
-        _draw_apart(b, apart, state, tables, scratch)
-    last = np.uint8(state.hist.shape[1] - 1)
-    for i in range(LANES):
-        count[i] = u4(count[i] + u4(mask[i]))
-    for i in range(LANES):
-        following = choose(slot[i] == last, np.uint8(0), np.uint8(slot[i] + np.uint8(1)))
-        slot[i] = choose(mask[i], following, slot[i])
+            _fetch(state.hist, b * p * 4 * LANES, 4 * p)
+            left, n = pack(marked), scratch.listed[0]
+            while left:
+                scratch.lane[n] = b * LANES + lowest(left)
+                left &= left - 1
+                n += 1
+            scratch.listed[0] = n
 
 
 @jit
-def row_of(source: Any, t: Any, k: Any, out: Any) -> None:
-    """One sample's values for the lanes of the k-th selected block; a single sample or value serves all."""
-    row = source[t if source.shape[0] > 1 else 0]
-    if row.size == 1:
-        value = row[0]
-        for i in range(LANES):
-            out[i] = value
-    else:
-        for i in range(LANES):
-            out[i] = row[k * LANES + i]
+def refill_listed(state: Any, tables: Any, scratch: Any) -> None:
+    """Compute ahead for the listed cells, 16 side by side, their histories oldest first."""
+    p = tables.order
+    hist, slot, count = state.hist, state.slot, state.count
+    ring, total = scratch.hist, scratch.listed[0]
+    step = 4 * LANES
+    for first in range(0, total, LANES):
+        m = min(LANES, total - first)
+        longest = 0
+        for k in range(m):
+            i = scratch.lane[first + k]
+            b, s = i // LANES, np.intp(slot[i])
+            scratch.cell[k], scratch.count[k] = u4(i), count[i]
+            longest = max(longest, ahead(b, s, p))
+            at = b * p * step + i % LANES
+            for j in range(p):
+                put = (j - s if j >= s else j - s + p) * step + k
+                for f in range(0, step, LANES):
+                    ring[put + f] = hist[at + j * step + f]
+        cell, past = load(scratch.cell, 0), load(scratch.count, 0)
+        given = (p, tables.innovation, tables.lags, tables.k0, tables.k1, scratch.e)
+        run_ahead(ring, 0, 0, longest, cell, past, *given)
+        for k in range(m):
+            i = scratch.lane[first + k]
+            b, s = i // LANES, np.intp(slot[i])
+            at = b * p * step + i % LANES
+            for j in range(ahead(b, s, p)):
+                put = (s + j if s + j < p else s + j - p) * step + at
+                for f in range(0, step, LANES):
+                    hist[put + f] = ring[j * step + f + k]
+    scratch.listed[0] = 0
 
 
-@jit
-def _set(b: Any, u: Any, sat: Any, limited: Any, mask: Any, state: Any, tables: Any, target: Any) -> None:
-    """SET the masked lanes: to the drawn LRS, or as far as the gate's current `sat` allows at u."""
-    span = f4(1.0) / (tables.g_l - tables.g_h)
-    y_lrs, y_reset = state.y[b, Y_LRS], state.y[b, Y_RESET]
-    ratio, threshold, flags = state.ratio[b], state.threshold[b], state.flags[b]
-    for i in range(LANES):
-        target[i] = (tables.g_l - f4(1.0) / y_lrs[i]) * span
-    for i in range(LANES):
-        flags[i] = choose(mask[i], np.uint8(IN_LRS), flags[i])
+@inline
+def take(b: Any, lanes: Any, state: Any, tables: Any, scratch: Any, out: Any, to: Any) -> None:
+    """Go to the next cycle in the marked lanes of block b: its features into out, from flat index `to`."""
+    p = tables.order
+    at, ring = b * LANES, b * p * 4 * LANES
+    slot = load(state.slot, at)
+    s = np.intp(state.slot[b * LANES])
+    x, i = state.hist, ring + s * 4 * LANES
+    if not every(slot == u4(s)):
+        left = pack(lanes)
+        while left:
+            lane = lowest(left)
+            left &= left - 1
+            h = ring + np.intp(state.slot[at + lane]) * 4 * LANES + lane
+            for f in range(0, 4 * LANES, LANES):
+                scratch.x[f + lane] = state.hist[h + f]
+        x, i = scratch.x, 0
+    for f in range(4):
+        y = feature(f, load(x, i + f * LANES), b, state.device, tables.gamma)
+        put(out, to + f * LANES, lanes, y)
+    put(state.count, at, lanes, load(state.count, at) + u4(1))
+    put(state.slot, at, lanes, choose(slot == u4(p - 1), u4(0), slot + u4(1)))
+
+
+class Rows(NamedTuple):
+    """Voltages or currents of samples: (samples or 1, 1), or (samples or 1, selected blocks * LANES)."""
+
+    at: Any
+    step: Any  # from sample to sample
+    shared: Any  # whether all lanes share one value
+
+
+@inline
+def rows(source: Any) -> Any:
+    """`source` as `Rows`."""
+    return Rows(pointer(source), source.shape[1] if source.shape[0] > 1 else 0, source.shape[1] == 1)
+
+
+@inline
+def row_of(source: Any, t: Any, k: Any) -> Any:
+    """One sample's values for the k-th selected block."""
+    at = t * source.step
+    return spread(source.at, at) if source.shared else load(source.at, at + k * LANES)
+
+
+@inline
+def _set(b: Any, u: Any, sat: Any, limited: Any, lanes: Any, state: Any, tables: Any) -> None:
+    """SET the marked lanes: to the drawn LRS, or as far as the gate's current `sat` allows at u."""
+    at, y = b * LANES, 4 * b * LANES
+    target = (tables.g_l - f4(1.0) / load(state.y, y + Y_LRS * LANES)) / tables.span
+    bits = splat(u4(IN_LRS))
     if limited:
-        for i in range(LANES):
-            low, high = horner(tables.llrs, u[i]), horner(tables.hhrs, u[i])
-            stop = (-sat[i] - low) / (high - low)  # the mixing r that carries -sat
-            if mask[i] and stop > target[i]:
-                target[i] = stop
-                flags[i] = IN_LRS | LIMITED
-    for i in range(LANES):
-        ratio[i] = choose(mask[i], target[i], ratio[i])
-    for i in range(LANES):
-        threshold[i] = choose(mask[i], y_reset[i], threshold[i])
+        low, high = horner(tables.llrs, u), horner(tables.hhrs, u)
+        stop = (-sat - low) / (high - low)  # the mixing r that carries -sat
+        stopped = stop > target
+        target = choose(stopped, stop, target)
+        bits = choose(stopped, u4(IN_LRS | LIMITED), bits)
+    put(state.flags, at, lanes, bits)
+    put(state.ratio, at, lanes, target)
+    put(state.threshold, at, lanes, load(state.y, y + Y_RESET * LANES))
 
 
-@jit
-def _reset(b: Any, u: Any, mask: Any, state: Any, tables: Any, scratch: Any) -> None:
-    """RESET the masked lanes of block b; those that leave the LRS draw their next cycle first.
+@inline
+def _reset(b: Any, u: Any, lanes: Any, state: Any, tables: Any, scratch: Any) -> None:
+    """RESET the marked lanes of block b; those that leave the LRS take their next cycle, which lies in the ring.
 
     Below U_max the current follows I(U) = a |U_max - U|**eta + c, from the threshold's current in the LRS to that of
     the new HRS at U_max; the mixing r is what gives this current.
     """
-    y, ratio, threshold, slope, flags = state.y[b], state.ratio[b], state.threshold[b], state.slope[b], state.flags[b]
+    at, y = b * LANES, 4 * b * LANES
     u_max, eta, i_l, i_h = tables.u_max, tables.eta, tables.i_l, tables.i_h
-    before, target, partial, drawing = scratch.work[0], scratch.work[1], scratch.masks[0], scratch.masks[1]
-    for i in range(LANES):
-        drawing[i] = mask[i] & flags[i] & np.uint8(IN_LRS)
-    for i in range(LANES):
-        partial[i] = mask[i] & choose(u[i] < u_max, np.uint8(1), np.uint8(0))
-    draws, partials = total(drawing), total(partial)
-    if partials > 0 and draws > 0:
-        for i in range(LANES):
-            before[i] = mix(threshold[i], ratio[i], tables)
-    if draws > 0:
-        draw(b, drawing, state, tables, scratch)
-        features(scratch.new, state.device[b], tables.gamma, y, drawing)
-    y_hrs = y[Y_HRS]
-    for i in range(LANES):
-        target[i] = ratio_hrs(y_hrs[i], tables)
-    if partials > 0:
-        if draws > 0:
-            for i in range(LANES):
-                end = (f4(1.0) - target[i]) * i_l + target[i] * i_h
-                a = (before[i] - end) / power(max(abs(u_max - threshold[i]), f4(1e-6)), eta)
-                slope[i] = choose(drawing[i] & partial[i], a, slope[i])
-        for i in range(LANES):
-            end = (f4(1.0) - target[i]) * i_l + target[i] * i_h
-            now = slope[i] * power(max(abs(u_max - u[i]), f4(1e-6)), eta) + end
-            low, high = horner(tables.llrs, u[i]), horner(tables.hhrs, u[i])
-            target[i] = choose(partial[i], (now - low) / (high - low), target[i])
-    for i in range(LANES):
-        ratio[i] = choose(mask[i], target[i], ratio[i])
-    for i in range(LANES):
-        threshold[i] = choose(mask[i], u[i], threshold[i])
-    for i in range(LANES):
-        bits = choose(partial[i], np.uint8(0), np.uint8(IN_HRS))
-        flags[i] = choose(mask[i], bits, flags[i])
+    flags, ratio, threshold = load(state.flags, at), load(state.ratio, at), load(state.threshold, at)
+    drawing = lanes & ((flags & u4(IN_LRS)) != u4(0))
+    partial = lanes & (u < u_max)
+    if some(drawing):
+        take(b, drawing, state, tables, scratch, state.y, y)
+    target = ratio_hrs(load(state.y, y + Y_HRS * LANES), tables)
+    if some(partial):
+        end = (f4(1.0) - target) * i_l + target * i_h
+        slope = load(state.slope, at)
+        if some(partial & drawing):
+            a = (mix(threshold, ratio, tables) - end) / power(greater(size(u_max - threshold), f4(1e-6)), eta)
+            slope = choose(partial & drawing, a, slope)
+            put(state.slope, at, partial & drawing, a)
+        now = slope * power(greater(size(u_max - u), f4(1e-6)), eta) + end
+        low, high = horner(tables.llrs, u), horner(tables.hhrs, u)
+        target = choose(partial, (now - low) / (high - low), target)
+    put(state.ratio, at, lanes, target)
+    put(state.threshold, at, lanes, u)
+    put(state.flags, at, lanes, choose(partial, u4(0), splat(u4(IN_HRS))))
 
 
 @inline
-def _fetch_rest(b: Any, state: Any) -> None:
-    """Prefetch what a RESET needs of a block, apart from its history."""
-    fetch(state.device[b], 16)
-    for f in range(4):
-        fetch(state.y[b, f], 16)
-    fetch(state.threshold[b], 16)
-    fetch(state.ratio[b], 16)
-    fetch(state.count[b], 16)
-    fetch(state.slot[b], 64)
-    fetch(state.flags[b], 64)
-
-
-@jit
-def _masks(b: Any, drive: Any, state: Any, to_set: Any, to_reset: Any) -> None:
-    """Which lanes' thresholds the drive passes."""
-    y_set, threshold, flags = state.y[b, Y_SET], state.threshold[b], state.flags[b]
-    for i in range(LANES):
-        f = flags[i]
-        free = ((f & np.uint8(STUCK)) == 0) & (((f & np.uint8(IN_LRS)) == 0) | ((f & np.uint8(LIMITED)) != 0))
-        to_set[i] = choose(free & (drive[i] <= y_set[i]), np.uint8(1), np.uint8(0))
-    for i in range(LANES):
-        free = (flags[i] & np.uint8(STUCK | IN_HRS)) == 0
-        to_reset[i] = choose(free & (drive[i] > threshold[i]), np.uint8(1), np.uint8(0))
-
-
-@jit
-def _gated(u: Any, sat: Any, ratio: Any, threshold: Any, tables: Any, to_set: Any, to_reset: Any) -> None:
-    """Take out the lanes whose gate cannot carry the cell's current before switching."""
-    for i in range(LANES):
-        r, s = ratio[i], sat[i]
-        to_set[i] &= choose(abs(mix(u[i], r, tables)) < s, np.uint8(1), np.uint8(0))
-        to_reset[i] &= choose(abs(mix(threshold[i], r, tables)) < s, np.uint8(1), np.uint8(0))
+def _fetch_next(b: Any, lanes: Any, state: Any, p: Any) -> None:
+    """Prefetch the latent vectors that `take` will read."""
+    slot = load(state.slot, b * LANES)
+    if every(slot == u4(state.slot[b * LANES])):
+        _fetch(state.hist, (b * p + np.intp(state.slot[b * LANES])) * 4 * LANES, 4)
+    else:
+        left = pack(lanes)
+        while left:
+            _fetch(state.hist, (b * p + np.intp(state.slot[b * LANES + lowest(left)])) * 4 * LANES, 4)
+            left &= left - 1
 
 
 @inline
-def scratch_of(p: Any) -> Any:
-    """Working memory for a VAR of order p; inlined, or LLVM would fear that it overlaps the state (3 times slower)."""
-    work, masks, byte = np.empty((5, LANES), np.float32), np.empty((4, LANES), np.uint8), np.empty((3, LANES), np.uint8)
-    e, x, new = np.empty(4 * LANES, np.float32), np.empty(4 * LANES, np.float32), np.zeros(4 * LANES, np.float32)
-    cell, count = np.zeros(LANES, np.uint32), np.zeros(LANES, np.uint32)
-    gathered, lane = np.zeros((p, 4 * LANES), np.float32), np.empty(LANES, np.intp)
-    get, put = np.empty(LANES, np.uintp), np.empty(LANES, np.uintp)
-    return Scratch(work, masks, e, x, new, gathered, cell, count, lane, get, put, byte[0], byte[1], byte[2])
+def _switch(b: Any, k: Any, u: Any, v: Any, sat: Any, limited: Any, state: Any, tables: Any, scratch: Any) -> None:
+    """Find the lanes of block b, k-th of its tile, whose thresholds the drive v passes; SET those, note the RESETs."""
+    at = b * LANES
+    flags, threshold = load(state.flags, at), load(state.threshold, at)
+    low, high = (flags & u4(IN_LRS | LIMITED)) != u4(IN_LRS), (flags & u4(IN_HRS)) == u4(0)
+    free = (flags & u4(STUCK)) == u4(0)
+    to_set = free & low & (v <= load(state.y, (4 * b + Y_SET) * LANES))
+    to_reset = free & high & (v > threshold)
+    if limited:  # the gate must carry the cell's current before switching
+        ratio = load(state.ratio, at)
+        to_set &= size(mix(u, ratio, tables)) < sat
+        to_reset &= size(mix(threshold, ratio, tables)) < sat
+    if some(to_set):
+        _set(b, u, sat, limited, to_set, state, tables)
+    scratch.sets[k], scratch.resets[k] = pack(to_set), pack(to_reset)
+    drawing = to_reset & ((flags & u4(IN_LRS)) != u4(0))
+    if some(drawing):
+        _fetch_next(b, drawing, state, tables.order)
+        _fetch(state.device, b * 8 * LANES, 8)
+        refill(b, drawing, state, tables, scratch)
 
 
 @jit
-def _age(b: Any, u: Any, width: Any, now: Any, state: Any, to_set: Any, to_reset: Any) -> None:
+def _age(b: Any, u: Any, t: Any, k: Any, switched: Any, width: Any, now: Any, state: Any) -> None:
     """A cell that switched is born at the end of the hold; another that was held is older by the hold."""
-    born, aged = state.born[b], state.aged[b]
     for i in range(LANES):
-        if to_set[i] | to_reset[i]:
-            born[i], aged[i] = now[0], now[1]
-        elif not np.isnan(u[i]):
-            born[i] -= width
-            aged[i] -= width * now[2]
+        at = b * LANES + i
+        if (switched >> i) & 1:
+            state.born[at], state.aged[at] = now[0], f4(now[1])
+        elif u.shared or not np.isnan(u.at[t * u.step + k * LANES + i]):
+            state.born[at] -= width
+            state.aged[at] = f4(state.aged[at] - width * now[2])
 
 
 @jit
 def pulse_blocks(
     lo: Any, hi: Any, blocks: Any, u: Any, drive: Any, sat: Any, widths: Any, now: Any, state: Any, tables: Any,
-    out: Any,
+    scratch: Any, out: Any,
 ) -> None:  # fmt: skip
-    """Apply samples to the blocks blocks[lo:hi]; a block stays in cache for all samples.
+    """Apply samples to the blocks blocks[lo:hi]; a tile of blocks stays in cache for all samples.
 
     u, drive, sat: (samples or 1, 1) or (samples or 1, len(blocks) * LANES): voltage, equivalent voltage at the
     reference width, saturation current of the gate; NaN voltage means a cell that is not selected. widths (samples,)
@@ -408,29 +355,39 @@ def pulse_blocks(
     limited = False
     for value in sat.flat:
         limited |= value < np.inf
-    scratch = scratch_of(tables.lags.shape[0])
-    work, masks = scratch.work, scratch.masks
-    uu, dd, ss = work[2], work[3], work[4]
-    to_set, to_reset = masks[2], masks[3]
-    for k in range(lo, hi):
-        b = blocks[k]
-        ratio = state.ratio[b]
-        for t in range(drive.shape[0]):
-            row_of(u, t, k, uu)
-            row_of(drive, t, k, dd)
-            row_of(sat, t, k, ss)
-            _masks(b, dd, state, to_set, to_reset)
-            if limited:
-                _gated(uu, ss, ratio, state.threshold[b], tables, to_set, to_reset)
-            if total(to_set) > 0:
-                _set(b, uu, ss, limited, to_set, state, tables, work[0])
-            if total(to_reset) > 0:
-                if k + 1 < hi:
-                    _fetch_rest(blocks[k + 1], state)
-                _reset(b, dd, to_reset, state, tables, scratch)
-            if state.born.shape[0] > 0:
-                _age(b, uu, widths[t], now, state, to_set, to_reset)
-            if out.shape[0] > 0:
-                for i in range(LANES):
-                    current = mix(uu[i], ratio[i], tables)
-                    out[t, k * LANES + i] = -min(max(current, -ss[i]), ss[i])
+    samples, ages, wanted, width = drive.shape[0], state.born.shape[0] > 0, out.shape[0] > 0, out.shape[1]
+    u, drive, sat, out, blocks = rows(u), rows(drive), rows(sat), pointer(out), pointer(blocks)
+    now, widths = pointer(now), pointer(widths)
+    state, tables, scratch = pointers(state), pointers(tables), pointers(scratch)
+    for first in range(lo, hi, TILE):
+        last = min(first + TILE, hi)
+        for t in range(samples):
+            for k in range(first, last):
+                if k + AHEAD < hi:
+                    _fetch(state.y, blocks[k + AHEAD] * 4 * LANES, 4)
+                _switch(
+                    blocks[k],
+                    k - first,
+                    row_of(u, t, k),
+                    row_of(drive, t, k),
+                    row_of(sat, t, k),
+                    limited,
+                    state,
+                    tables,
+                    scratch,
+                )
+            refill_listed(state, tables, scratch)
+            low, high = horner(tables.llrs, row_of(u, t, first)), horner(tables.hhrs, row_of(u, t, first))
+            for k in range(first, last):
+                b = blocks[k]
+                switched = scratch.resets[k - first]
+                if switched != 0:
+                    _reset(b, row_of(drive, t, k), unpack(switched), state, tables, scratch)
+                if ages:
+                    _age(b, u, t, k, switched | scratch.sets[k - first], widths[t], now, state)
+                if wanted:
+                    if not u.shared:
+                        low, high = horner(tables.llrs, row_of(u, t, k)), horner(tables.hhrs, row_of(u, t, k))
+                    most, r = row_of(sat, t, k), load(state.ratio, b * LANES)
+                    current = (f4(1.0) - r) * low + r * high
+                    store(out, t * width + k * LANES, -lesser(greater(current, -most), most))

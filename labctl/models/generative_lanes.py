@@ -9,7 +9,7 @@ from labctl.errors import UsageError
 from labctl.models.device import Cells, FloatArray
 from labctl.models.generative_cells import equivalent
 from labctl.models.generative_params import Gate, Timing
-from labctl.models.generative_state import LANES
+from labctl.models.simd import LANES
 
 Index = NDArray[np.intp]
 Lanes = NDArray[np.float32]

@@ -1,15 +1,18 @@
 """The generative model: statistics of the published parameters, and equality with PyPI `synaptogen`."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import synaptogen.synaptogen as theirs
+from numba import njit
 from numpy.typing import NDArray
 from scipy.stats import kstest, skew
 
 from labctl.models.generative import Generative
-from labctl.models.generative_math import four_normals, jit
+from labctl.models.generative_math import four_normals
 from labctl.models.generative_params import load
-from labctl.models.generative_state import LANES
+from labctl.models.simd import LANES, counted, lane_of
 
 from .generative_common import LONG, PUBLISHED, WIDE, acf, cycle
 
@@ -92,12 +95,15 @@ def test_fresh_array_is_stationary() -> None:
         assert np.abs(early - late).max() < 0.02 * (early[2] - early[0])
 
 
-@jit
-def _draws(key: int, cells: int, counts: NDArray[np.uint32]) -> NDArray[np.float32]:
+def _of_cells(key: int, cells: int, counts: NDArray[np.uint32]) -> NDArray[np.float32]:
     out = np.empty((4, cells), np.float32)
     for i in range(cells):
-        out[0, i], out[1, i], out[2, i], out[3, i] = four_normals(i, counts[i], 0, key, 0)
+        z0, z1, z2, z3 = four_normals(counted(np.uint32(i)), counts[i], 0, np.uint32(key), np.uint32(0))
+        out[0, i], out[1, i], out[2, i], out[3, i] = lane_of(z0, 0), lane_of(z1, 0), lane_of(z2, 0), lane_of(z3, 0)
     return out
+
+
+_draws: Any = njit(_of_cells)
 
 
 @pytest.mark.parametrize("order", [1, 3, 10])
@@ -142,6 +148,34 @@ def test_equal_to_synaptogen_on_the_same_draws(order: int, monkeypatch: pytest.M
     assert ours.cycles.max() > 5
     current = ours.read(-0.2, 0.0, 3.0, 0.0)
     assert -current == pytest.approx(theirs.I(other, np.float32(0.2)), rel=1e-5)
+
+
+@pytest.mark.parametrize("order", [1, 3, 10])
+def test_cycles_obey_the_autoregression(order: int) -> None:
+    """35 cycles, each cell skipping some of its own: features are those of x_n = L e_n + sum A_i x_{n-i} in float64."""
+    n, cycles = 100, 35
+    params = load(PUBLISHED, order)
+    ours = Generative((n,), params, seed=8)
+    latent = ours._state.hist.reshape(-1, order, LANES // 16, 4, 16).transpose(1, 3, 0, 2, 4).reshape(order, 4, -1)
+    past = list(latent[..., :n].astype(float))  # of a fresh array: oldest first
+    device = ours._state.device.reshape(-1, 8, 16).transpose(1, 0, 2).reshape(8, -1)[:, :n].astype(float)
+    y = np.empty((cycles, 4, n))
+    for k in range(cycles):
+        x = params.innovation @ _draws(8, n, np.full(n, k, np.uint32)).astype(float)
+        past.append(x + sum(params.lags[i] @ past[-1 - i] for i in range(order)))
+        gamma = np.array([np.polyval(params.gamma[f], past[-1][f]) for f in range(4)])
+        y[k] = device[:4] + device[4:] * gamma
+    rng = np.random.default_rng(1)
+    cell = np.arange(n)
+    while ours.cycles.min() < cycles:
+        some = cell[(rng.random(n) < 0.7) & (ours.cycles < cycles)]
+        if not len(some):
+            continue
+        ours.write(1.5, 0.0, 3.0, LONG, some)
+        ours.write(0.0, 1.5, 3.0, LONG, some)
+        got = ours.features[some] * [1, -1, 1, -1]
+        got[:, 0] = np.log10(got[:, 0])
+        assert got == pytest.approx(y[ours.cycles[some] - 1, :, some], rel=2e-6, abs=2e-6)
 
 
 def test_numbers_are_normal() -> None:
