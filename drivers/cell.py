@@ -23,7 +23,7 @@ from drivers.fpga.program import (
     Pulse,
     Read,
     Set,
-    assemble,
+    length,
     reg,
 )
 from labctl.errors import UsageError
@@ -135,7 +135,7 @@ class CellProgram:
         """Carry out `body` (see there) `times` times. Uses register 15."""
         if times > 0:
             self.instructions.append(Set(15, times))
-            start = len(assemble(self.instructions))
+            start = length(self.instructions)
             self.instructions += [*body.instructions, Loop(15, start)]
             self.pulses += times * body.pulses
             self._polarity = body._polarity
@@ -155,7 +155,7 @@ class CellProgram:
         self._cell.admit(self.pulses)
         program = [*self.instructions, End()]
         labels = {END: len(self.instructions), **self._labels}
-        at = {name: len(assemble(self.instructions[: labels[name]])) for name in set(self._branches.values())}
+        at = {name: length(self.instructions[: labels[name]]) for name in set(self._branches.values())}
         for index, name in self._branches.items():
             program[index] = replace(self.instructions[index], target=at[name])  # type: ignore[call-arg]
         return self._bench.records(program)

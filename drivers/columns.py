@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from drivers.fpga.board import Reading
 from drivers.fpga.messages import NONE, LineKind, Source
-from drivers.fpga.program import Commit, Connect, Dac, Delay, End, Instruction, Loop, Read, Set, assemble
+from drivers.fpga.program import Commit, Connect, Dac, Delay, End, Instruction, Loop, Read, Set, length
 from labctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class ColumnProgram:
     def repeat(self, times: int) -> "ColumnProgram":
         """Carry out all that was said so far `times` times. Uses register 15."""
         self.gates(())  # as it began
-        self.instructions = [Set(15, times), *self.instructions, Loop(15, len(assemble([Set(15, times)])))]
+        self.instructions = [Set(15, times), *self.instructions, Loop(15, length([Set(15, times)]))]
         return self
 
     def run(self) -> Iterator[Reading]:

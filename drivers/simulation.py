@@ -1,6 +1,7 @@
 """The simulated bench: board firmware and oscilloscope on the two sides of one simulated chip."""
 
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,16 @@ from drivers.scope.sim import SimScope
 from drivers.serve import Server, serve
 from drivers.simulated_chip import Settings, SimulatedArray
 from labctl.errors import StationError, UsageError
-from labctl.models.chip import Chip
+from labctl.models.chip import Chip, Lines
 from labctl.station import Station
 from labctl.transport import Transport, open_transport
 from labctl.transport.loop import LoopTransport
+
+DAC = int(Source.DAC)
+PATTERNS = 4096
+"""Line patterns that are remembered."""
+LONGEST_LOOP = 1000
+"""Holds in the body of a loop that is carried out as one."""
 
 
 class Pads:
@@ -58,51 +65,96 @@ class ChipPlant:
         self._stuck = np.array(sorted({*pads.low, *pads.high}), np.int64)
         self._uncounted = chip.rows + chip.columns > COUNTERS  # a large array has neurons that no counter watches
         self._switches: dict[LineKind, list[int]] = {}
-        self._energy, self._span = 0.0, 1.0
-        self._pins = {pin: channel for pin, channel in station.converters.items() if pin in chip.pins}
-        self._present: dict[str, float] = {}
+        self._energy, self._since = 0.0, 0
+        self._pins = {channel: pin for pin, channel in station.converters.items() if pin in chip.pins}
+        self._lines = tuple(np.full(n, Source.GROUND, np.intp) for n in (chip.rows, chip.columns, chip.rows))
+        self._drives: list[int] = []  # converters that a line is connected to
+        self._key = b""
+        self._patterns: dict[tuple[object, ...], Lines] = {}
+        self._pattern: Lines | None = None
+        self._held: list[tuple[Lines, float]] | None = None  # since `mark`; None: more happened than holds
         self.trigger_times: list[float] = []
 
-    def drive(self, volts: NDArray[np.float64], lines: dict[LineKind, NDArray[np.intp]]) -> None:
-        for pin, channel in self._pins.items():
-            level = float(volts[channel])
-            if self._present.get(pin) != level:
-                self._chip.drive(pin, level)
-                self._present[pin] = level
-        level_of = np.concatenate([np.zeros(int(Source.DAC)), volts])
-        level_of[Source.FLOAT] = np.nan  # ground and sense (a virtual ground) are at 0 V
-        array_lines = [level_of[lines[kind]] for kind in (LineKind.WL, LineKind.BL, LineKind.SL)]
-        for volts_of, broken in zip(array_lines, self._broken, strict=True):
-            volts_of[broken] = np.nan
-        self._chip.lines(*array_lines)
-        for kind, connect in ((LineKind.OUT, self._join), (LineKind.THR, self._chip.neurons.take_threshold)):
+    def drive(
+        self, volts: NDArray[np.float64], lines: dict[LineKind, NDArray[np.intp]], changed: Sequence[int], routed: bool
+    ) -> None:
+        for channel in changed:
+            if channel in self._pins:
+                self._held = None
+                self._chip.drive(self._pins[channel], float(volts[channel]))
+        if routed:
+            self._route(lines)
+        key = (self._key, *volts[self._drives].tolist())
+        pattern = self._patterns.get(key)
+        if pattern is None:
+            level_of = np.concatenate([np.zeros(int(Source.DAC)), volts])
+            level_of[Source.FLOAT] = np.nan  # ground and sense (a virtual ground) are at 0 V
+            array_lines = [level_of[sources] for sources in self._lines]
+            for volts_of, broken in zip(array_lines, self._broken, strict=True):
+                volts_of[broken] = np.nan
+            pattern = self._chip.pattern(*array_lines)
+            if len(self._patterns) >= PATTERNS:
+                self._patterns.clear()
+            self._patterns[key] = pattern
+        self._pattern = pattern
+        self._chip.put(pattern)
+
+    def _route(self, lines: dict[LineKind, NDArray[np.intp]]) -> None:
+        self._lines = tuple(lines[kind].copy() for kind in (LineKind.WL, LineKind.BL, LineKind.SL))
+        self._key = b"".join(sources.tobytes() for sources in self._lines)
+        sources = {source for of in self._lines for source in of.tolist()}
+        self._drives = sorted(source - DAC for source in sources if source >= DAC)
+        for kind, connect in ((LineKind.OUT, self._join), (LineKind.THR, self._take_threshold)):
             wanted = lines[kind][: len(self._r_syn)].tolist()
-            for k, (now, new) in enumerate(
-                zip(self._switches.get(kind, [Source.FLOAT] * len(wanted)), wanted, strict=True)
-            ):
-                if now != new:
-                    connect(k, None if new == Source.FLOAT else new - Source.NEURON)
-            self._switches[kind] = wanted
+            before = self._switches.get(kind, [Source.FLOAT] * len(wanted))
+            if wanted != before:
+                self._held = None
+                for k, (now, new) in enumerate(zip(before, wanted, strict=True)):
+                    if now != new:
+                        connect(k, None if new == Source.FLOAT else new - Source.NEURON)
+                self._switches[kind] = wanted
 
     def _join(self, neuron: int, to: int | None) -> None:
         self._chip.neurons.join_output(neuron, to, self._r_syn[to or 0])
 
-    def advance(self, ticks: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        self._energy, self._span = self._joules(), ticks * TICK
-        spikes = self._chip.advance(ticks * TICK)
-        at, who = np.minimum((spikes.t / TICK).astype(np.int64), ticks - 1), spikes.neuron
+    def _take_threshold(self, neuron: int, of: int | None) -> None:
+        self._chip.neurons.take_threshold(neuron, of)
+
+    def advance(self, ticks: int) -> None:
+        self._since += ticks
+        seconds = ticks * TICK
+        self._chip.hold(seconds)
+        if self._held is not None and self._pattern is not None:
+            self._held.append((self._pattern, seconds))
+            if len(self._held) > LONGEST_LOOP:
+                self._held = None
+
+    def spikes(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        spikes = self._chip.take_spikes()
+        at, who = (spikes.t / TICK).astype(np.int64), spikes.neuron
         if len(self._stuck) or self._uncounted:
             seen = ~np.isin(who, self._stuck) & (who < COUNTERS)
             at, who = at[seen], who[seen]
         return at, who.astype(np.uint8)
 
+    def mark(self) -> None:
+        self._held = []
+
+    def repeat(self, times: int) -> bool:
+        if not self._held or not self._chip.repeat(self._held, times):
+            return False
+        self._since += times * sum(round(seconds / TICK) for _, seconds in self._held)
+        return True
+
     def _joules(self) -> float:
         return float(sum(part.sum() for part in self._chip.neurons.energy().values()))
 
     def current(self, kind: LineKind, line: int, bandwidth: float) -> float:
-        if kind == LineKind.VDD:  # the mean over the time that the reading took
-            v_dd = self._chip.volts("VDD")
-            return (self._joules() - self._energy) / self._span / v_dd if v_dd > 0 else 0.0
+        if kind == LineKind.VDD:  # the mean over the time since the last look
+            v_dd, joules = self._chip.volts("VDD"), self._joules()
+            spent, seconds = joules - self._energy, self._since * TICK
+            self._energy, self._since = joules, 0
+            return spent / seconds / v_dd if v_dd > 0 and seconds else 0.0
         # the chip counts current into the line; the amplifier sees what comes out of it
         return -self._chip.read_current(kind.name.lower(), line, bandwidth)  # type: ignore[arg-type]
 

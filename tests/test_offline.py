@@ -32,13 +32,23 @@ class Aging(ResistorPlant):
 
     factor = 1.0
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.fired: list[NDArray[np.int64]] = []
+
     def current(self, kind: LineKind, line: int, bandwidth: float) -> float:
         self.factor *= 0.9
         return self.factor * super().current(kind, line, bandwidth)
 
-    def advance(self, ticks: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    def advance(self, ticks: int) -> None:
+        steps = np.arange(0, ticks, int(1000 / (0.1 + self.volts[10])), dtype=np.int64)
+        self.fired.append(self.tick + steps)
         self.tick += ticks
-        t = np.arange(0, ticks, int(1000 / (0.1 + self.volts[10])), dtype=np.int64)
+
+    def spikes(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        t = np.concatenate([*self.fired, np.zeros(0, np.int64)]) - self.told
+        self.fired.clear()
+        self.told = self.tick
         return t, np.ones(len(t), np.uint8)
 
 

@@ -9,6 +9,8 @@ from drivers.fpga.messages import DOSES, LineKind, Source
 
 Routes = Mapping[LineKind, NDArray[np.intp]]
 _Flat = NDArray[np.intp]
+_DAC = int(Source.DAC)
+_REMEMBERED = 2000
 
 
 class DoseCounters:
@@ -18,28 +20,32 @@ class DoseCounters:
         self._routes = routes
         self.counts = np.zeros((len(DOSES), len(routes[LineKind.WL]), len(routes[LineKind.BL])), np.int64)
         self._pulses, self._reads, self._halves = self.counts.reshape(len(DOSES), -1)
+        self._selected: dict[tuple[object, ...], tuple[_Flat, _Flat]] = {}
+        self._read: dict[tuple[object, ...], _Flat] = {}
         self.rerouted()
 
     def rerouted(self) -> None:
-        """Lines were connected otherwise: what was found out about them is old."""
-        self._selected: dict[tuple[object, ...], tuple[_Flat, _Flat]] = {}
-        self._read: dict[tuple[object, ...], _Flat] = {}
-        self._gates = sorted({int(source) for source in self._routes[LineKind.WL] if source >= Source.DAC})
+        """Lines were connected otherwise."""
+        self._key = b"".join(self._routes[kind].tobytes() for kind in (LineKind.WL, LineKind.BL, LineKind.SL))
+        self._gates = sorted({source for source in self._routes[LineKind.WL].tolist() if source >= _DAC})
+        if len(self._selected) + len(self._read) > _REMEMBERED:
+            self._selected.clear()
+            self._read.clear()
 
     def pulse(self, drive: int, gate: int, codes: Sequence[int], times: int = 1) -> None:
         """Converter `drive` gave so many pulses, with converter `gate` up meanwhile (or NONE)."""
-        high = tuple(source for source in self._gates if source == Source.DAC + gate or codes[source - Source.DAC])
-        key = (drive, high)
+        high = tuple(source for source in self._gates if source == _DAC + gate or codes[source - _DAC])
+        key = (self._key, drive, high)
         if key not in self._selected:
-            self._selected[key] = self._select(Source.DAC + drive, high)
+            self._selected[key] = self._select(_DAC + drive, high)
         full, half = self._selected[key]
         self._pulses[full] += times
         self._halves[half] += times
 
     def read(self, kind: LineKind, line: int, codes: Sequence[int]) -> None:
         """A line was sampled once."""
-        high = tuple(source for source in self._gates if codes[source - Source.DAC])
-        key = (kind, line, high)
+        high = tuple(source for source in self._gates if codes[source - _DAC])
+        key = (self._key, kind, line, high)
         if key not in self._read:
             self._read[key] = self._sampled(kind, line, high)
         self._reads[self._read[key]] += 1

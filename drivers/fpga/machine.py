@@ -1,8 +1,9 @@
 """The part of the simulated firmware that owns outputs, time and programs: converters, lines, counters, records."""
 
+import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,25 +46,50 @@ RANGES = (1e-6, 10e-6, 100e-6, 1e-3)
 """Full scale of each transimpedance range in amperes; 32767 codes each way."""
 SLICE = 10_000_000
 """Longest stretch simulated at once, in ticks (100 ms); between two stretches an abort can act."""
+PULSES_AT_ONCE = 5000
+"""Pulses of a loop that are simulated at once; between two such an abort can act."""
 
 
 class Plant(Protocol):
     """What the board's connectors lead to. Voltages in V, currents in A, times in ticks."""
 
-    def drive(self, volts: NDArray[np.float64], lines: dict[LineKind, NDArray[np.intp]]) -> None:
-        """Converter outputs (DACS,) and, per kind, each line's source (Source, or Source.DAC + converter)."""
+    def drive(
+        self, volts: NDArray[np.float64], lines: dict[LineKind, NDArray[np.intp]], changed: Sequence[int], routed: bool
+    ) -> None:
+        """Converter outputs (DACS,) and, per kind, each line's source (Source, or Source.DAC + converter); changed: the
+        converters that moved, routed: whether lines were connected otherwise."""
 
-    def advance(self, ticks: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """Let time pass; return the spikes as (ticks since the start of the call, counter), in order of time."""
+    def advance(self, ticks: int) -> None:
+        """Let time pass."""
+
+    def spikes(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """The spikes since the last call as (ticks since then, counter), in order of time."""
+
+    def mark(self) -> None:
+        """Here the body of a loop begins."""
+
+    def repeat(self, times: int) -> bool:
+        """Do again, so many times, all that was driven and advanced since `mark`; False, and nothing done, where that
+        cannot be had faster than step by step."""
 
     def current(self, kind: LineKind, line: int, bandwidth: float) -> float:
-        """Current out of a line into its amplifier, with the chip's noise in `bandwidth` (Hz)."""
+        """Current out of a line into its amplifier, with the chip's noise in `bandwidth` (Hz); out of the supply's
+        monitor the mean since it was last asked."""
 
     def levels(self) -> int:
         """Which spike outputs are high now: bit k is counter k."""
 
     def trigger(self, tick: int) -> None:
         """The trigger output rises."""
+
+
+class _Visit(NamedTuple):
+    """How things were when a program last stood at a LOOP with iterations to go."""
+
+    situation: tuple[object, ...]
+    effects: int
+    tick: int
+    doses: NDArray[np.int64]
 
 
 class Fault(Exception):
@@ -81,6 +107,7 @@ class Machine:
         self.plant = plant
         self.tick = 0
         self.codes = [0] * DACS
+        self._volts = np.zeros(DACS)
         self.routes = {kind: np.full(n, _rest(kind), np.intp) for kind, n in lines.items()}
         self.counts = np.zeros(COUNTERS, np.int64)
         self.stamped = 0
@@ -91,6 +118,9 @@ class Machine:
         self.doses = DoseCounters(self.routes)
         self._limits: dict[int, list[Limit]] = {}
         self._register = [0] * REGISTERS
+        self._collected = 0  # until when the plant's spikes were counted
+        self._effects = 0  # counts what a program did that makes its loops more than holds
+        self._visit: _Visit | None = None
         self._range = len(RANGES) - 1
 
     # outputs ---------------------------------------------------------------------------------------------------
@@ -138,7 +168,7 @@ class Machine:
             self.routes[LineKind(kind)][line] = source
         if routes:
             self.doses.rerouted()
-        self._drive()
+        self._drive(list(dacs), bool(routes))
         self._pass(SETTLE)
 
     def safe(self) -> None:
@@ -152,7 +182,7 @@ class Machine:
             for kind, routes in self.routes.items():
                 routes[:] = _rest(kind)
             self.doses.rerouted()
-            self._drive()
+            self._drive((), True)
             self._pass(SETTLE)
         for channel in reversed(range(DACS)):
             if self.codes[channel]:
@@ -183,24 +213,34 @@ class Machine:
     def _set_now(self, dacs: dict[int, int]) -> None:
         for channel, code in dacs.items():
             self.codes[channel] = code
-        self._drive()
+        self._drive(list(dacs), False)
 
-    def _drive(self) -> None:
-        self.plant.drive(np.array(self.codes) * (DAC_FULL_SCALE / 65535), self.routes)
+    def _drive(self, changed: Sequence[int], routed: bool) -> None:
+        for channel in changed:
+            self._volts[channel] = self.codes[channel] * (DAC_FULL_SCALE / 65535)
+        self.plant.drive(self._volts, self.routes, changed, routed)
 
     # time ------------------------------------------------------------------------------------------------------
 
     def _pass(self, ticks: int) -> None:
-        at, counters = self.plant.advance(ticks)
+        self.plant.advance(ticks)
+        self.tick += ticks
+        if self.tick - self._collected >= SLICE:
+            self.collect()
+
+    def collect(self) -> None:
+        """Count the spikes until now, and keep the stamps of those that are wanted."""
+        at, counters = self.plant.spikes()
+        since, self._collected = self._collected, self.tick
         if len(at):
             self.counts += np.bincount(counters, minlength=COUNTERS)
             if self.stamped:
+                at = np.minimum(at + since, self.tick - 1)
                 wanted = (self.stamped >> counters.astype(np.int64)) & 1 == 1
-                events = list(zip((at[wanted] + self.tick).tolist(), counters[wanted].tolist(), strict=True))
+                events = list(zip(at[wanted].tolist(), counters[wanted].tolist(), strict=True))
                 room = FIFO_DEPTH - len(self.fifo)
                 self.fifo.extend(events[:room])
                 self.lost += max(0, len(events) - room)
-        self.tick += ticks
 
     def _wait(self, ticks: int) -> Iterator[int]:
         """Let time pass in slices; yields the cost of each."""
@@ -208,7 +248,7 @@ class Machine:
             step = min(ticks, SLICE)
             self._pass(step)
             ticks -= step
-            yield 50
+            yield 1 + 50 * step // SLICE
 
     # programs --------------------------------------------------------------------------------------------------
 
@@ -222,7 +262,7 @@ class Machine:
         return ticks
 
     def _record(self, kind: Kind, value: int, aux: int, tag: int, flags: int = 0) -> None:
-        self.records.append(np.array((self.tick, value, aux, tag, kind, flags), RECORD).tobytes())
+        self.records.append(_RECORD.pack(self.tick, value, aux, tag, kind, flags))
 
     def _keep_counts(self, counts: NDArray[np.int64], mask: int, tag: int) -> None:
         for counter in range(COUNTERS):
@@ -230,8 +270,10 @@ class Machine:
                 self._record(Kind.COUNT, int(counts[counter]), counter, tag)
 
     def run(self, listing: dict[int, tuple[Instruction, int]]) -> Iterator[int]:
-        """Execute a program; yields the cost of each step, so that the caller decides how far it goes."""
+        """Execute a program; yields the cost of each step (1: some 0.1 ms), so that the caller can stop in between."""
         self._register = [0] * REGISTERS
+        self._visit = None
+        self.collect()
         self.stamped = 0
         self.position = 0
         dacs: dict[int, int] = {}
@@ -239,6 +281,8 @@ class Machine:
         value = self._value
         while True:
             item, following = listing[self.position]
+            if type(item) not in _HOLDS or getattr(item, "log", False):
+                self._effects += 1
             match item:
                 case Dac():
                     dacs[item.channel] = value(item.level)
@@ -266,26 +310,54 @@ class Machine:
                 case Loop():
                     self._register[item.register] -= 1
                     if self._register[item.register] > 0:
-                        following = item.target
+                        yield from self._repeat(item.register, (tuple(dacs.items()), tuple(routes)))
+                        following = item.target if self._register[item.register] else following
                 case Emit():
                     self._record(Kind.VALUE, value(item.value), 0, item.tag)
                 case Trigger():
                     self._time(item.width)
                     self.plant.trigger(self.tick)
                 case Count():
+                    self.collect()
                     before = self.counts.copy()
                     yield from self._wait(self._time(item.gate))
+                    self.collect()
                     self._keep_counts(self.counts - before, item.mask, item.tag)
                 case Tally():
+                    self.collect()
                     self._keep_counts(self.counts % 2**31, item.mask, item.tag)
                 case Levels():
                     self._record(Kind.LEVELS, 0, self.plant.levels() & item.mask, item.tag)
                 case Stamp():
+                    self.collect()
                     self.stamped = item.mask
                 case End():
                     return
             self.position = following
             yield 1
+
+    def _repeat(self, register: int, staged: tuple[object, ...]) -> Iterator[int]:
+        """At a LOOP: where the last iteration did nothing but hold lines, and all is as it was before it, every further
+        one is the same; carry out those that are left at once, as far as the plant can."""
+        others = (*self._register[:register], *self._register[register + 1 :])
+        routes = tuple(of.tobytes() for of in self.routes.values())
+        situation = (self.position, tuple(self.codes), routes, others, staged)
+        last = self._visit
+        if last is not None and (last.effects, last.situation) == (self._effects, situation):
+            ticks, doses = self.tick - last.tick, self.doses.counts - last.doses
+            given = int(doses[0].max(initial=0)) + 1
+            while (left := self._register[register]) > 0 and ticks:
+                times = min(left, max(1, SLICE // ticks), max(1, PULSES_AT_ONCE // given))
+                if not self.plant.repeat(times):
+                    break
+                self._register[register] -= times
+                self.tick += times * ticks
+                self.doses.counts += times * doses
+                if self.tick - self._collected >= SLICE:
+                    self.collect()
+                yield 1 + 50 * times * ticks // SLICE + times * given // 25
+        self._visit = _Visit(situation, self._effects, self.tick, self.doses.counts.copy())
+        self.plant.mark()
 
     def _pulse(self, item: Pulse) -> Iterator[int]:
         level, width, lead, lag = (
@@ -332,6 +404,8 @@ class Machine:
             return 0
         self.doses.read(kind, item.line, self.codes)
         chosen = self._range if item.range == NONE else item.range
+        if kind == LineKind.VDD:  # its mean begins here
+            self.plant.current(kind, item.line, 0.0)
         while True:
             self._pass(ticks)
             exact = self.plant.current(kind, item.line, 1 / (2 * ticks * TICK))
@@ -363,6 +437,10 @@ def _rest(kind: LineKind) -> Source:
     return {LineKind.OUT: Source.FLOAT, LineKind.THR: Source.FLOAT, LineKind.VDD: Source.SENSE}.get(kind, Source.GROUND)
 
 
+_HOLDS = frozenset((Dac, Connect, Commit, Delay, Pulse, Loop))
+"""Instructions that do no more than hold lines for some time (a pulse that is logged does more)."""
+_RECORD = struct.Struct("<QiIHBB")
+assert _RECORD.size == RECORD.itemsize
 _CONDITIONS: dict[int, Callable[[int, int], bool]] = {
     Condition.ALWAYS: lambda a, b: True,
     Condition.EQ: lambda a, b: a == b,

@@ -5,8 +5,10 @@ number, or, from `REGISTER` up, one of the 16 registers (i32, all 0 at the start
 instruction begins.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Annotated as A
 from typing import ClassVar
 
@@ -254,7 +256,25 @@ INSTRUCTIONS: dict[int, type[Instruction]] = {
 
 def assemble(instructions: list[Instruction]) -> bytes:
     """The program's bytes."""
-    return b"".join(bytes([item.OPCODE]) + item.encode() for item in instructions)
+    return b"".join(map(_encoded, instructions))
+
+
+@lru_cache(4096)  # programs for many cells differ in few instructions
+def _encoded(item: Instruction) -> bytes:
+    return bytes([item.OPCODE]) + item.encode()
+
+
+@lru_cache(4096)
+def _decoded(opcode: int, data: bytes) -> Instruction:
+    return INSTRUCTIONS[opcode].decode(data)
+
+
+_CONDITIONS = frozenset(Condition)
+
+
+def length(instructions: Iterable[Instruction]) -> int:
+    """Bytes that `assemble` makes of them."""
+    return sum(1 + item.size() for item in instructions)
 
 
 def disassemble(code: bytes) -> dict[int, tuple[Instruction, int]]:
@@ -266,17 +286,19 @@ def disassemble(code: bytes) -> dict[int, tuple[Instruction, int]]:
         if cls is None:
             raise WireError(f"byte {at}: 0x{code[at]:02x} is no instruction")
         end = at + 1 + cls.size()
-        listing[at] = (cls.decode(code[at + 1 : end]), end)
+        listing[at] = (_decoded(code[at], code[at + 1 : end]), end)
         at = end
     for offset, (item, following) in listing.items():
-        ways = {following} if not isinstance(item, End) else set()
-        for way in sorted(ways | ({item.target} if isinstance(item, Branch | Loop) else set())):
+        ways = [] if isinstance(item, End) else [following]
+        if isinstance(item, Branch | Loop):
+            ways = sorted({following, item.target})
+        for way in ways:
             if way not in listing:
                 raise WireError(
                     f"byte {offset}: {type(item).__name__} leads to byte {way}, where no instruction begins"
                 )
         if getattr(item, "register", 0) >= REGISTERS:
             raise WireError(f"byte {offset}: there is no register {item.register}")  # type: ignore[attr-defined]
-        if isinstance(item, Branch) and item.condition not in set(Condition):
+        if isinstance(item, Branch) and item.condition not in _CONDITIONS:
             raise WireError(f"byte {offset}: there is no condition {item.condition}")
     return listing

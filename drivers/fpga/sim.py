@@ -57,7 +57,8 @@ from labctl.wire.message import Message, WireError
 
 PROGRAM_BYTES = 65536
 FETCH_COST = 2000
-"""Steps that one fetch executes at most: a fixed number, so that what is recorded does not depend on the computer."""
+"""What one fetch executes at most, in units of some 0.1 ms of computing: a fixed number of steps, so that what is
+recorded does not depend on the computer."""
 
 EVENT = np.dtype([("tick", "<u8"), ("counter", "u1")])
 
@@ -176,6 +177,7 @@ class SimBoard:
                 self._session = request.session
                 self._go_safe(State.IDLE)
                 machine.records.clear()
+                machine.collect()
                 machine.fifo.clear()
                 machine.lost = 0
                 return self._identity
@@ -266,8 +268,7 @@ class SimBoard:
             try:
                 step = next(self._program)
                 cost += step
-                if self._pace == "real" and step > 1:
-                    self._keep_pace()
+                if self._pace == "real" and self._keep_pace():
                     break
             except StopIteration:
                 self._program, self._state = None, State.DONE
@@ -281,15 +282,18 @@ class SimBoard:
         )
         return Chunk(state, code, self.machine.position, value, limit, chunk)
 
-    def _keep_pace(self) -> None:
+    def _keep_pace(self) -> bool:
+        """Sleep while the program is ahead of real time; whether it was."""
         real, tick = self._started
         ahead = (self.machine.tick - tick) * TICK - (self._now() - real)
-        if ahead > 0:
+        if ahead > 1e-3:
             time.sleep(min(ahead, 1.0))
+        return ahead > 1e-3
 
     def _fetch_spikes(self, most: int) -> Spikes:
         if not 1 <= most <= 1800:
             raise Fault(ErrorCode.LIMIT, "events", most, 1 if most < 1 else 1800)
+        self.machine.collect()
         fifo = self.machine.fifo
         events = np.array([fifo.popleft() for _ in range(min(most, len(fifo)))], EVENT)
         lost, self.machine.lost = self.machine.lost, 0

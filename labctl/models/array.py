@@ -8,6 +8,7 @@ law); a node between two cells that are off is a plain series resistance and is 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from labctl.errors import UsageError
 from labctl.models.array_network import Network, solve
-from labctl.models.device import Cells, DeviceModel, FloatArray
+from labctl.models.device import Cells, DeviceModel, FloatArray, Hold
 
 DOSES = ("pulses", "reads", "half_selects")
 FULL_SELECT = 2 / 3  # V/2 and V/3 schemes leave at most half of the voltage on cells that are not meant
@@ -87,6 +88,7 @@ class Array1T1R:
         self._resolution = resolution
         self._counts = np.zeros((len(DOSES), self.rows * self.columns), np.int64)
         self._plans: dict[bytes, _Plan | None] = {}
+        self._constant: dict[tuple[int, int, int], tuple[object, _Plan | None]] = {}
         self._owed = 0.0
 
     @property
@@ -132,6 +134,40 @@ class Array1T1R:
         if plan.device_cells is not None:
             self._owed += seconds
         return self._per_line(plan, current)
+
+    def repeat(self, holds: Sequence[Hold], times: int) -> bool:
+        """Carry out these holds one after the other, all of them `times` times; False, and nothing done, where the
+        device has no faster way (`repeat`) or they touch more than one cell.
+
+        The same as that many calls of `hold`, up to rounding.
+        """
+        faster = getattr(self.device, "repeat", None)
+        plans = [(self._plan(wl, bl, sl), seconds) for wl, bl, sl, seconds in holds]
+        touched = {plan.cells.tobytes() for plan, _ in plans if plan is not None}
+        if faster is None or len(touched) != 1 or any(plan and plan.network for plan, _ in plans):
+            return False
+        cells = next(plan.cells for plan, _ in plans if plan is not None)
+        if cells.size != 1:
+            return False
+        volts, widths, waits = [], [], [0.0]
+        owed, first_wait = 0.0, -1  # what the other cells wait while this one is pulsed is caught up in the next wait
+        for plan, seconds in plans:
+            if plan is None:
+                first_wait = len(waits) - 1 if first_wait < 0 else first_wait
+                waits[-1] += seconds + owed
+                owed = 0.0
+            elif seconds:
+                volts.append(plan.volts)
+                widths.append(seconds)
+                waits.append(0.0)
+                owed += seconds if plan.device_cells is not None else 0.0
+        if first_wait >= 0:
+            waits[first_wait] += owed
+        else:
+            self._owed += times * owed
+        faster(int(cells[0]), np.array(volts, np.float64), np.array(widths), np.array(waits), times)
+        self._counts[0, cells] += times * len(widths)
+        return True
 
     def read(self, wl: ArrayLike, bl: ArrayLike, sl: ArrayLike, bandwidth: float) -> tuple[FloatArray, FloatArray]:
         """Measure the driver currents as `hold` counts them, with the cells' noise in `bandwidth` (Hz).
@@ -197,6 +233,10 @@ class Array1T1R:
         self._counts, self._owed = counts.copy(), owed
 
     def _per_line(self, plan: _Plan, current: FloatArray) -> tuple[FloatArray, FloatArray]:
+        if current.size == 1 and plan.network is None:
+            i_bl, i_sl = np.zeros(self.columns), np.zeros(self.rows)
+            i_bl[plan.columns], i_sl[plan.rows] = current, -current
+            return i_bl, i_sl
         i_bl = np.bincount(plan.columns, current, self.columns).astype(np.float64, copy=False)
         i_sl = -np.bincount(plan.rows, current, self.rows).astype(np.float64, copy=False)
         if plan.network is not None:  # what noise leaves on a floating line is no driver's current
@@ -239,6 +279,17 @@ class Array1T1R:
 
     def _plan(self, wl: ArrayLike, bl: ArrayLike, sl: ArrayLike) -> _Plan | None:
         """The decoded pattern; None when no cell can carry a current."""
+        if (known := self._constant.get((id(wl), id(bl), id(sl)))) is not None:
+            return known[1]
+        plan = self._checked_plan(wl, bl, sl)
+        constant = all(isinstance(volts, np.ndarray) and not volts.flags.writeable for volts in (wl, bl, sl))
+        if constant and (plan is None or plan.cells.size <= _CACHED_CELLS):
+            if len(self._constant) >= _CACHED_PLANS:
+                self._constant.clear()
+            self._constant[id(wl), id(bl), id(sl)] = (wl, bl, sl), plan  # held, so that the ids stay theirs
+        return plan
+
+    def _checked_plan(self, wl: ArrayLike, bl: ArrayLike, sl: ArrayLike) -> _Plan | None:
         wl, bl, sl = np.asarray(wl, np.float64), np.asarray(bl, np.float64), np.asarray(sl, np.float64)
         for name, volts, n in (("wl", wl, self.rows), ("bl", bl, self.columns), ("sl", sl, self.rows)):
             if volts.shape != (n,):
@@ -260,11 +311,13 @@ class Array1T1R:
         if self._gate_off < 0:
             wl = np.nan_to_num(wl)
         on = np.flatnonzero(wl > self._gate_off)
+        resistive = self._r_bl > 0 or self._r_sl > 0
+        if on.size == 1 and not resistive and not math.isnan(sl[on[0]]):
+            return self._decode_row(int(on[0]), wl, bl, sl)
         across = bl - sl[on, None]
-        if not (resistive := self._r_bl > 0 or self._r_sl > 0):
-            active = across != 0  # true where a line floats
-        else:  # drops put a voltage on cells between lines that are driven alike
-            active = np.full(across.shape, bool((across != 0).any()))
+        active = across != 0  # true where a line floats
+        if resistive:  # drops put a voltage on cells between lines that are driven alike
+            active = np.full(across.shape, bool(active.any()))
         floating = np.isnan(across)
         if any_floating := bool(floating.any()):
             free_columns, free_rows = np.isnan(bl), np.isnan(sl[on])
@@ -291,6 +344,21 @@ class Array1T1R:
         return _Plan(
             cells, at_cells, rows, columns, v_bl, v_sl, v_wl, (volts[0], volts[1], volts[2]), network, full, half
         )
+
+    def _decode_row(self, row: int, wl: FloatArray, bl: FloatArray, sl: FloatArray) -> _Plan | None:
+        """One open row of ideal lines, the commonest pattern: a bit line that floats there has nowhere to go."""
+        with np.errstate(invalid="ignore"):
+            columns = np.flatnonzero(np.abs(bl - sl[row]) > 0)  # false where one floats
+        if not columns.size:
+            return None
+        rows = np.full(columns.size, row)
+        cells = row * self.columns + columns
+        v_bl, v_sl, v_wl = bl[columns], sl[rows], wl[rows]
+        alike = columns.size == 1 or v_bl.min() == v_bl.max()
+        volts = (float(v_bl[0]) if alike else v_bl, float(sl[row]), float(wl[row]))
+        full, half = _split(cells, v_bl - v_sl)
+        at_cells = None if cells.size == self.rows * self.columns else cells
+        return _Plan(cells, at_cells, rows, columns, v_bl, v_sl, v_wl, volts, None, full, half)
 
 
 def _split(cells: NDArray[np.intp], across: FloatArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

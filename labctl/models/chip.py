@@ -5,6 +5,7 @@ attenuator and output neuron (rows …): N. Garg et al., Fig. 2. Word and source
 the columns. Two uses: characterisation, where IN pads and lines are driven from outside; and network mode (`couple`).
 """
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Literal, NamedTuple, Protocol, get_args, get_type_hints
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labctl.errors import UsageError
-from labctl.models.device import FloatArray
+from labctl.models.device import FloatArray, Hold
 from labctl.models.neuron import Neurons, Spikes
 from labctl.models.neuron_params import I_MAX, Biases, LifParams, ldo_current
 from labctl.models.neuron_steps import check_duration
@@ -24,12 +25,19 @@ _PAD = Q("V", -5, 5, "an input pad")
 Kind = Literal["wl", "bl", "sl"]
 
 
+LONGEST_LAG = 0.1
+"""Seconds that the neurons may be left behind: the spikes of a longer time need not fit into the memory."""
+
+
 class ArrayOnLines(Protocol):
     """What the chip needs of an array; `labctl.models.array.Array1T1R` is one. Lines in V, nan floats; currents in A,
     into the array, per line."""
 
     def hold(self, wl: ArrayLike, bl: ArrayLike, sl: ArrayLike, seconds: float) -> tuple[FloatArray, FloatArray]:
         """Hold the lines for some time; currents into BL and SL at the end."""
+
+    def repeat(self, holds: Sequence[Hold], times: int) -> bool:
+        """Carry out all of these holds so many times, if that can be done faster than one by one; else do nothing."""
 
     def read(self, wl: ArrayLike, bl: ArrayLike, sl: ArrayLike, bandwidth: float) -> tuple[FloatArray, FloatArray]:
         """Measure the currents into BL and SL."""
@@ -44,7 +52,9 @@ class ArrayOnLines(Protocol):
         """Take back what `state` gave."""
 
 
-class _Lines(NamedTuple):
+class Lines(NamedTuple):
+    """Voltages of word, bit and source lines, (rows,), (columns,), (rows,), V; nan floats."""
+
     wl: FloatArray
     bl: FloatArray
     sl: FloatArray
@@ -90,9 +100,12 @@ class Chip:
         params = LifParams().sample(n, seed, mismatch) if mismatch else LifParams()
         off = Biases(**dict.fromkeys(_BIASES.values(), 0.0))
         self._neurons = Neurons(n, params, off, seed=seed, temperature=temperature)
+        self._lag = 0.0  # how far the neurons are behind: nothing that they do moves the array
+        self._found: list[Spikes] = []
+        self._before = self._taken = 0.0
         self._biases_changed = False
         self._inputs: FloatArray | None = None
-        self._lines = _Lines(np.zeros(rows), np.zeros(columns), np.zeros(rows))
+        self._lines = Lines(np.zeros(rows), np.zeros(columns), np.zeros(rows))
         self._currents: tuple[FloatArray, FloatArray] | None = None
         self._v_read: float | None = None
         self._history: dict[str, list[tuple[float, float]]] = {}
@@ -101,11 +114,15 @@ class Chip:
     @property
     def time(self) -> float:
         """Seconds since power-on."""
-        return self._neurons.time
+        return self._neurons.time + self._lag
 
     @property
     def neurons(self) -> Neurons:
-        """All neurons, 0 … rows − 1 inputs, then outputs, under the present biases."""
+        """All neurons, 0 … rows − 1 inputs, then outputs, now and under the present biases."""
+        self._catch_up()
+        return self._biased()
+
+    def _biased(self) -> Neurons:
         if self._biases_changed:
             self._biases_changed = False
             self._neurons.biases = Biases(**{name: self._volts[pin] for pin, name in _BIASES.items()})
@@ -121,11 +138,9 @@ class Chip:
         """Put a pin at `volts`, from now on."""
         if self.volts(pin) == volts:
             return
-        if pin in _BIASES:
-            _LIMITS[_BIASES[pin]].check(pin, volts)
-            self._biases_changed = True
-        else:
-            _PAD.check(pin, volts)
+        (_LIMITS[_BIASES[pin]] if pin in _BIASES else _PAD).check(pin, volts)
+        self._catch_up()
+        self._biases_changed = self._biases_changed or pin in _BIASES
         self._volts[pin] = float(volts)
         self._inputs = None
         if self._v_read is not None and pin in ("VDD", "VREF"):
@@ -135,14 +150,23 @@ class Chip:
     def lines(self, wl: FloatArray, bl: FloatArray, sl: FloatArray) -> None:
         """Put the lines at these voltages, from now on: (rows,), (columns,), (rows,), V; nan floats. Without effect on
         the array in network mode."""
-        new = _Lines(*(np.array(volts, np.float64) for volts in (wl, bl, sl)))
-        for name, volts, old in zip(_Lines._fields, new, self._lines, strict=True):
+        self.put(self.pattern(wl, bl, sl))
+
+    def pattern(self, wl: FloatArray, bl: FloatArray, sl: FloatArray) -> Lines:
+        """Line voltages checked once, to be `put` often; they cannot be written into."""
+        new = Lines(*(np.array(volts, np.float64) for volts in (wl, bl, sl)))
+        for name, volts, old in zip(Lines._fields, new, self._lines, strict=True):
             if volts.shape != old.shape:
                 raise UsageError(f"{name} has shape {volts.shape}; this chip needs {old.shape}, one voltage a line")
             if np.isinf(volts).any():
                 raise UsageError(f"{name} has an infinite voltage; give volts, or nan for a floating line")
-        if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(new, self._lines, strict=True)):
-            self._lines = new
+            volts.flags.writeable = False
+        return new
+
+    def put(self, pattern: Lines) -> None:
+        """As `lines`, with what `pattern` made."""
+        if pattern is not self._lines:
+            self._lines = pattern
             self._currents = None
             self._note()
 
@@ -184,18 +208,64 @@ class Chip:
     # time --------------------------------------------------------------------------------------------------------
 
     def advance(self, seconds: float) -> Spikes:
-        """Let time pass; spikes of neurons 0 … rows − 1 (inputs) and rows … (outputs), times relative to the call."""
+        """Let time pass; spikes of neurons 0 … rows − 1 (inputs) and rows … (outputs), times relative to the call.
+
+        With those of earlier `hold`s that nobody took (at negative times).
+        """
+        start = self.time
+        self.hold(seconds)
+        spikes = self.take_spikes()
+        return spikes if start == self._before else spikes._replace(t=spikes.t - (start - self._before))
+
+    def hold(self, seconds: float) -> None:
+        """Let time pass. In characterisation the neurons follow when somebody looks at them, or at their pins."""
         check_duration(seconds)
-        neurons = self.neurons
         if self._v_read is None:
             self._currents = self.array.hold(*self._lines, seconds)
-            spikes = neurons.advance(seconds, self._inputs_now())
+            self._lag += seconds
             if self._history and any(np.isnan(volts).any() for volts in self._lines):
                 self._note()  # floating lines move with the cells
-            return spikes
-        spikes = self._network(seconds)
+            if self._lag >= LONGEST_LAG:
+                self._catch_up()
+            return
+        start = self.neurons.time
+        self._keep(self._network(seconds), start)
         self.array.hold(np.zeros(self.rows), *self._network_lines(0)[1:], seconds)
-        return spikes
+
+    def repeat(self, holds: Sequence[tuple[Lines, float]], times: int) -> bool:
+        """Carry out these holds (lines, seconds), all of them so many times, if there is a faster way; else nothing."""
+        if self._v_read is not None or self._history:
+            return False
+        if not self.array.repeat([(*lines, seconds) for lines, seconds in holds], times):
+            return False
+        self._currents = None
+        self._lag += times * sum(seconds for _, seconds in holds)
+        if self._lag >= LONGEST_LAG:
+            self._catch_up()
+        return True
+
+    def take_spikes(self) -> Spikes:
+        """The spikes since the last call; times (s) relative to that."""
+        self._catch_up()
+        found, self._found = self._found, []
+        self._before, self._taken = self._taken, self._neurons.time
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            return Spikes(np.empty(0), np.empty(0, np.int32))
+        return Spikes(np.concatenate([part.t for part in found]), np.concatenate([part.neuron for part in found]))
+
+    def _catch_up(self) -> None:
+        if self._lag > 0.0:
+            seconds, self._lag = self._lag, 0.0
+            neurons = self._biased()
+            start = neurons.time
+            self._keep(neurons.advance(seconds, self._inputs_now()), start)
+
+    def _keep(self, spikes: Spikes, start: float) -> None:
+        if len(spikes.t):
+            since = start - self._taken
+            self._found.append(spikes._replace(t=spikes.t + since) if since else spikes)
 
     def _network(self, seconds: float) -> Spikes:
         neurons, rows = self._neurons, self.rows
@@ -229,12 +299,12 @@ class Chip:
             self._inputs[: self.rows] = ldo_current(pads, self._volts["VREF"], self._r_syn)
         return self._inputs
 
-    def _network_lines(self, gates: int) -> _Lines:
+    def _network_lines(self, gates: int) -> Lines:
         """Lines in network mode with the rows in the bit mask open."""
         v_ref = self._volts["VREF"]
         is_open = (gates >> np.arange(self.rows)) & 1
         sl = np.full(self.rows, v_ref + (self._v_read or 0.0))
-        return _Lines(np.where(is_open, self._volts["VDD"], 0.0), np.full(self.columns, v_ref), sl)
+        return Lines(np.where(is_open, self._volts["VDD"], 0.0), np.full(self.columns, v_ref), sl)
 
     def _columns(self, gates: int, table: dict[int, FloatArray]) -> FloatArray:
         """Currents of the columns into their LDOs (A) with these rows open."""
@@ -372,9 +442,10 @@ class Chip:
             raise
         pins, lines, v_read = (np.array(state[name], np.float64) for name in shapes)
         self._volts = dict(zip(self.pins, pins.tolist(), strict=True))
-        self._lines = _Lines(*np.split(lines, [self.rows, self.rows + self.columns]))
+        self._lines = Lines(*np.split(lines, [self.rows, self.rows + self.columns]))
         self._v_read = None if np.isnan(v_read) else float(v_read)
         self._biases_changed, self._inputs, self._currents = False, None, None
+        self._found, self._before, self._taken = [], self.time, self.time
         for history in self._history.values():
             history.clear()
         self._note()

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
+Hold = tuple[FloatArray, FloatArray, FloatArray, float]
+"""Voltages of word, bit and source lines (V), and for how long (s)."""
 Cells = NDArray[np.intp] | None
 """Flat (C-order) indices of the cells concerned, each at most once; None means all of them."""
 

@@ -120,6 +120,15 @@ class FilamentArray(CellArray):
             pulse = np.array([3.15, 0.0, 2.0])  # V on BL, SL, WL: the median of what forms a recorded array
             kernel.form_all(self._x, self._n, self._d, self._m, self._clock, self._codes, self._seed, pulse, 40e-6)
 
+    def repeat(self, cell: int, volts: FloatArray, widths: FloatArray, waits: FloatArray, times: int) -> None:
+        """Pulses on one cell, all of them `times` times: volts (pulses, 3) on BL, SL, WL, widths (pulses,) in s, each
+        after its wait and one wait more at the end, waits (pulses + 1,) in s. The same as so many `pulse`s and `wait`s.
+
+        For `array.Array1T1R.repeat`, which has checked all that.
+        """
+        state = (self._x, self._n, self._d, self._m, self._clock, self._codes, self._seed)
+        kernel.repeat(cell, volts, widths, waits, times, *state)
+
     def _draw(self) -> None:
         device_normals(self._seed, self._d, 100)
 

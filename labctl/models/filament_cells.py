@@ -217,6 +217,23 @@ def hold(
 
 
 @njit(cache=True, nogil=True)
+def repeat(
+    cell: int, volts: NDArray[np.float64], widths: NDArray[np.float64], waits: NDArray[np.float64], times: int,
+    x: NDArray[np.float64], n: NDArray[np.int64], d: NDArray[np.float32], m: NDArray[np.float64],
+    clock: NDArray[np.float64], codes: NDArray[np.int64], seed: np.uint64,
+) -> None:  # fmt: skip
+    """Hold volts (samples, 3) on one cell for widths (samples,) s, after waits (samples + 1,) s; all that `times`."""
+    p, e = m[:NUMBERS], m[NUMBERS:]
+    for _ in range(times):
+        for s in range(widths.size):
+            clock[0] += waits[s]
+            clock[1] += waits[s] * clock[3]
+            hold_cell(cell, volts[s, 0], volts[s, 1], volts[s, 2], widths[s], x, n, d, p, e, clock, codes[cell], seed)
+        clock[0] += waits[-1]
+        clock[1] += waits[-1] * clock[3]
+
+
+@njit(cache=True, nogil=True)
 def read(
     cells: NDArray[np.intp],
     volts: NDArray[np.float64],

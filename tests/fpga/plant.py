@@ -1,5 +1,7 @@
 """A bench small enough to know every answer: a resistor between each BL and SL, neurons that fire like clocks."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,7 @@ class ResistorPlant:
 
     def __init__(self) -> None:
         self.tick = 0
+        self.told = 0
         self.volts: NDArray[np.float64] = np.zeros(DACS)
         self.lines: dict[LineKind, NDArray[np.intp]] = {}
         self.history: list[tuple[int, NDArray[np.float64]]] = []
@@ -23,18 +26,29 @@ class ResistorPlant:
         self.stuck_high = 0
         self.supply = 123e-6
 
-    def drive(self, volts: NDArray[np.float64], lines: dict[LineKind, NDArray[np.intp]]) -> None:
-        self.volts, self.lines = volts, {kind: sources.copy() for kind, sources in lines.items()}
-        self.history.append((self.tick, volts))
+    def drive(
+        self, volts: NDArray[np.float64], lines: dict[LineKind, NDArray[np.intp]], changed: Sequence[int], routed: bool
+    ) -> None:
+        self.volts, self.lines = volts.copy(), {kind: sources.copy() for kind, sources in lines.items()}
+        self.history.append((self.tick, self.volts))
 
-    def advance(self, ticks: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    def advance(self, ticks: int) -> None:
+        self.tick += ticks
+
+    def mark(self) -> None:
+        """Loops are carried out step by step."""
+
+    def repeat(self, times: int) -> bool:
+        return False
+
+    def spikes(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         at, who = [], []
         for counter, period in enumerate(PERIODS):
-            first = -(-(self.tick + 1) // period) * period
-            times = np.arange(first, self.tick + ticks + 1, period) - self.tick - 1
+            first = -(-(self.told + 1) // period) * period
+            times = np.arange(first, self.tick + 1, period) - self.told - 1
             at.append(times)
             who.append(np.full(len(times), counter, np.uint8))
-        self.tick += ticks
+        self.told = self.tick
         t, n = np.concatenate(at), np.concatenate(who)
         order = np.argsort(t, kind="stable")
         return t[order].astype(np.int64), n[order]

@@ -1,6 +1,7 @@
 """The chip at its pins: characterisation, network mode, composition, waves, state."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from labctl.errors import LabctlError, ParameterError, UsageError
 from labctl.models.chip import Chip, open_rows
+from labctl.models.device import Hold
 from labctl.models.neuron import Biases, Neurons, Spikes, ldo_current, pulse_width
 
 TYPICAL = {
@@ -28,6 +30,9 @@ class Resistors:
     def hold(self, wl: ArrayLike, bl: ArrayLike, sl: ArrayLike, seconds: float) -> Any:
         self.aged += seconds
         return self._currents(wl, bl, sl)
+
+    def repeat(self, holds: Sequence[Hold], times: int) -> bool:
+        return False
 
     def read(self, wl: ArrayLike, bl: ArrayLike, sl: ArrayLike, bandwidth: float) -> Any:
         self.reads += 1
