@@ -191,7 +191,7 @@ class Simulation:
             seed=self._array.seed,
             temperature=settings.temperature,
         )
-        self.chip.advance(0.0)  # compiles the kernels on a new computer: now, and not while a lease runs
+        self._compile()
         self._station = station
         self._servers: list[Server] = []
         # one lock for everything that touches the chip: board and scope may be served to different clients at once
@@ -207,6 +207,12 @@ class Simulation:
         )
         probes = {channel: (node, station.attenuation.get(channel, 1.0)) for channel, node in station.probes.items()}
         self.scope = SimScope(pads, probes, plant.trigger_times, seed=seed)  # type: ignore[arg-type]  # time is only read
+
+    def _compile(self) -> None:
+        """Compile the models' kernels, on a new computer: now, and not while a lease runs."""
+        self.chip.advance(0.0)
+        for act in (self._array.array.device.pulse, self._array.array.device.read):
+            act(0.0, 0.0, 0.0, 0.0, np.array([0]))
 
     def board_transport(self) -> Transport:
         """The wire to the board, in this process."""

@@ -113,7 +113,7 @@ with labctl.open_bench("sim", seed=4) as bench:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no file size limits on Windows")
-@pytest.mark.parametrize("size", [40_000, 120_000])
+@pytest.mark.parametrize("size", [60_000, 120_000])
 def test_a_full_disk(size: int, tmp_path: Path) -> None:
     """No file may grow beyond `size`: the run stops, the bench is safe, the rows until then can be recovered."""
     path = tmp_path / "full.h5"

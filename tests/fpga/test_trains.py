@@ -76,7 +76,7 @@ def run(body: list[Instruction], times: int, monkeypatch: pytest.MonkeyPatch, tr
                 program = [*head, *body, Loop(0, length(head)), Tally(3, 1), Dac(BL, 2621), Dac(WL, 32768), Commit()]
                 records = bench.run([*program, READ, Count(100_000, 3, 2), End()])
     machine = simulation.board.machine
-    state = simulation.chip.array.state()  # type: ignore[attr-defined]
+    state = simulation.chip.array.state()
     simulation.close()
     return {
         "records": records,
