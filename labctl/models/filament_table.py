@@ -35,9 +35,9 @@ _KEPT = 32  # tables kept for other voltages
 def _build(
     v_bl: float, v_sl: float, v_wl: float, kelvin: float, p: NDArray[np.float64], columns: int, d: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Time since the fastest node (columns, nodes); rate and slope of ln(rate) (columns, nodes, 2); ln|I| (nodes,).
+    """Time since the fastest node (columns, nodes); table (columns, nodes, 3); ln|I| (nodes,).
 
-    Nodes lie `d` nm apart and run along the movement: gap falling for SET, rising for RESET. A rate of 0 marks where
+    The table holds the rate, the slope of ln(rate), and the factor exp(-slope · d) of the rate over one spacing. Nodes lie `d` nm apart and run along the movement: gap falling for SET, rising for RESET. A rate of 0 marks where
     movement ends.
     """
     reset = v_sl > v_bl
@@ -47,7 +47,7 @@ def _build(
     q_sl = charge(v_p, v_sl, u_t)
     lo, hi = min(v_bl, v_sl) - 1e-3, max(v_bl, v_sl) + 1e-3
     nodes = round(_TOP / d) + 1
-    times, table, ln_i = np.zeros((columns, nodes)), np.zeros((columns, nodes, 2)), np.empty(nodes)
+    times, table, ln_i = np.zeros((columns, nodes)), np.zeros((columns, nodes, 3)), np.empty(nodes)
     u = 0.5 * (v_bl + v_sl)
     for k in range(nodes):
         gap = d * (k if reset else nodes - 1 - k)
@@ -64,6 +64,7 @@ def _build(
             if f1 > table[c, fastest, 0]:
                 fastest = k + 1
             table[c, k, 1] = log(f1 / f) / d if f > 0.0 and f1 > 0.0 else -inf
+            table[c, k, 2] = f / f1 if f1 > 0.0 else inf
         for k in range(fastest, nodes - 1):
             times[c, k + 1] = times[c, k] + _crossing(table[c, k, 0], table[c, k, 1], d)
         for k in range(fastest - 1, -1, -1):
@@ -80,51 +81,52 @@ def _crossing(f: float, slope: float, d: float) -> float:
     return d / f if abs(z) < 1e-9 else (1.0 - exp(-z)) / (slope * f)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _moved(f: float, slope: float, t: float) -> float:
     """Way (nm) in `t` s from where the rate is `f` and ln(rate) has `slope`."""
     z = slope * f * t
     return f * t if abs(z) < 1e-9 else -log1p(-z) / slope
 
 
-@njit(cache=True)
-def _end(y: float, t: float, times: NDArray[np.float64], column: NDArray[np.float64], near: int) -> tuple[float, int]:
-    """Place (nm along the movement) `t` s after `y`, and the node before it; `near` guesses that node."""
+@njit(cache=True, error_model="numpy")
+def _end(
+    y: float, t: float, times: NDArray[np.float64], column: NDArray[np.float64], near: int, reach: int
+) -> tuple[float, int]:
+    """Place (nm along the movement) `t` s after `y`, and the node before it.
+
+    It is sought among the `reach` nodes (a power of two) from the later of `near` and the one after y, and if it is not
+    among these, among all.
+    """
     last = times.size - 1
     d = _TOP / last
     k = int(y / d)
-    if k >= last or column[k, 1] == -inf:
+    slope = column[k, 1]
+    if k >= last or slope == -inf:
         return y, k
     x = y - k * d
-    f = column[k, 0] * exp(column[k, 1] * x)
-    first = _crossing(f, column[k, 1], d - x)
+    grown = exp(slope * x)
+    f = column[k, 0] * grown
+    z = slope * (d - x)
+    first = (d - x) / f if abs(z) < 1e-6 else (1.0 - column[k, 2] * grown) / (slope * f)
     if t <= first:
-        return y + float(_moved(f, column[k, 1], t)), k
+        return y + float(_moved(f, slope, t)), k
     goal = times[k + 1] + (t - first)
-    low, high = k + 1, last
-    if times[high] <= goal:
-        return float(high * d), high
-    if low < near < high:
-        if times[near] <= goal:
-            low = near
-            if near + 2 < high and times[near + 2] > goal:
-                high = near + 2
-        else:
-            high = near
-            if near - 2 > low and times[near - 2] <= goal:
-                low = near - 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        if times[middle] <= goal:
-            low = middle
-        else:
-            high = middle
-    if column[low, 1] == -inf:
+    if times[last] <= goal:
+        return float(last * d), last
+    low = max(k + 1, near)
+    if times[low] > goal or (low + reach <= last and times[low + reach] <= goal):
+        low, reach = k + 1, 1024
+    while reach > 1:
+        reach >>= 1
+        middle = min(low + reach, last)
+        low = middle if times[middle] <= goal else low
+    slope = column[low, 1]
+    if slope == -inf:
         return float(low * d), low
-    return float(low * d + _moved(column[low, 0], column[low, 1], goal - times[low])), low
+    return float(low * d + _moved(column[low, 0], slope, goal - times[low])), low
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _pulse(
     cells: NDArray[np.intp], volts: NDArray[np.float64],
     given: tuple[float, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]], x: NDArray[np.float64],
@@ -151,13 +153,13 @@ def _pulse(
             place = min(max((high - _FIRST) / _COLUMN, 0.0), _COLUMNS - 1.001)
             c = int(place)
             a = place - c
-            end, k = _end(start, t, times[c], table[c], 0)
-            next_end, _ = _end(start, t, times[c + 1], table[c + 1], k)
+            end, k = _end(start, t, times[c], table[c], 0, 256)
+            next_end, _ = _end(start, t, times[c + 1], table[c + 1], k - 2, 4)
             new = (1.0 - a) * end + a * next_end
             new = min(new + gap - start, max(kernel.GAP_CAP, gap))
         else:
             start = min(max(_TOP - gap, 0.0), _TOP)
-            new = min(gap, max(_TOP - _end(start, t, times[0], table[0], 0)[0], low))
+            new = min(gap, max(_TOP - _end(start, t, times[0], table[0], 0, 1024)[0], low))
         new = cells_kernel.settle(cell, gap, new, turn, direction, x, n, clock, p, seed)
         place = min(max((new if direction > 0 else _TOP - new) * last / _TOP, 0.0), last - 1e-3)
         k = int(place)
