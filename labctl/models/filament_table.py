@@ -37,8 +37,8 @@ def _build(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Time since the fastest node (columns, nodes); table (columns, nodes, 3); ln|I| (nodes,).
 
-    The table holds the rate, the slope of ln(rate), and the factor exp(-slope · d) of the rate over one spacing. Nodes lie `d` nm apart and run along the movement: gap falling for SET, rising for RESET. A rate of 0 marks where
-    movement ends.
+    The table holds the rate, the slope of ln(rate), and the factor exp(-slope · d) over one spacing. Nodes lie `d` nm
+    apart and run along the movement: gap falling for SET, rising for RESET. A rate of 0 marks where movement ends.
     """
     reset = v_sl > v_bl
     u_t = BOLTZMANN * kelvin
