@@ -12,7 +12,7 @@ import labctl
 from labctl.errors import LabctlError, UsageError
 from labctl.protocol import Protocol, discover, find
 from labctl.quantity import Q, si
-from protocols import cli_files, cli_run
+from protocols import cli_files, cli_models, cli_run
 from protocols.cli_files import number
 from protocols.cli_run import Parser, print_list, run_parser
 
@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     showing.add_argument("--rows", type=int, default=8, help="first rows to show of each table (default 8)")
 
     cli_files.add_commands(command)
+    cli_models.add_commands(command)
 
     recovering = command("recover", _recover, "rebuild the file of a run that was killed, from its journal")
     recovering.add_argument("file", type=Path)

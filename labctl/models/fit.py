@@ -64,20 +64,42 @@ class Goodness:
         return {k: {n: a.tolist() for n, a in vars(getattr(self, k)).items()} for k in parts}
 
     def __str__(self) -> str:
-        lines = [f"{'':9}{'':>6}" + "".join(f"{p:>11.0%}" for p in PROBABILITIES)]
-        for f, name in enumerate(FEATURES):
-            for kind in ("recorded", "model"):
-                row = getattr(self.quantiles, kind)[f]
-                lines.append(
-                    f"{name if kind == 'recorded' else '':9}{kind[:5]:>6}" + "".join(f"{x:11.4g}" for x in row)
-                )
-        lines.append(f"{'acf':15}" + "".join(f"{k:>8}" for k in LAGS[: self.acf.model.shape[1]]))
-        for f, name in enumerate(FEATURES):
-            for kind in ("recorded", "model"):
-                row = getattr(self.acf, kind)[f]
-                lines.append(f"{name if kind == 'recorded' else '':9}{kind[:5]:>6}" + "".join(f"{x:8.3f}" for x in row))
-        worst = ", ".join(f"{name} {value:.3g}" for name, value in self.worst().items())
-        return "\n".join([*lines, f"largest deviations: {worst}"])
+        """Tables to read: recorded, its 95 % interval, the model's value, and * where that lies outside."""
+        lines = _table("quantiles", [f"{p:.0%}" for p in PROBABILITIES], self.quantiles, ("Ω", "V", "Ω", "V"))
+        lags = LAGS[: self.acf.model.shape[1]]
+        if lags.size:
+            lines += _table("autocorrelation at lag", [str(k) for k in lags], self.acf)
+        for title, part in (("within a device", self.within), ("between devices' medians", self.devices)):
+            if np.isfinite(part.recorded).all():
+                lines.append(f"correlation {title}: recorded (95 % interval) model")
+                for f, g in zip(*np.triu_indices(4, 1), strict=True):
+                    one = [float(x[f, g]) for x in (part.recorded, part.low, part.high, part.model)]
+                    mark = "" if np.isnan(one[1]) or one[1] <= one[3] <= one[2] else " *"
+                    name = f"{FEATURES[f]} – {FEATURES[g]}"
+                    lines.append(f"  {name:18} {one[0]:6.3f} ({one[1]:6.3f} … {one[2]:6.3f}) {one[3]:6.3f}{mark}")
+        worst = ", ".join(f"{name} {value:.3g}" for name, value in self.worst().items() if np.isfinite(value))
+        return "\n".join([*lines, f"largest deviations: {worst}; * outside the interval of what was recorded"])
+
+
+def _table(title: str, heads: list[str], part: Comparison, units: tuple[str, ...] = ("",) * 4) -> list[str]:
+    lines = [f"{title:24}" + "".join(f"{head:>8} " for head in heads)]
+    outside = ~part.inside() & np.isfinite(part.low)
+    for f, (name, unit) in enumerate(zip(FEATURES, units, strict=True)):
+        for kind, label in (("recorded", "recorded"), ("low", "95 % from"), ("high", "to"), ("model", "model")):
+            row = getattr(part, kind)[f]
+            if np.isnan(row).all():
+                continue
+            marks = outside[f] if kind == "model" else np.zeros(len(row), bool)
+            head = f"{name} ({unit})" if unit else name
+            lines.append(
+                f"  {head if kind == 'recorded' else '':12}{label:10}"
+                + "".join(f"{_short(x):>8}{'*' if mark else ' '}" for x, mark in zip(row, marks, strict=True))
+            )
+    return lines
+
+
+def _short(x: float) -> str:
+    return f"{x / 1e3:.4g}k" if abs(x) >= 1e3 else f"{x:.3f}"
 
 
 def goodness(recorded: FloatArray, model: FloatArray) -> Goodness:
@@ -141,7 +163,8 @@ def _correlations(recorded: FloatArray, model: FloatArray) -> Comparison:
     if len(recorded) < 4:
         nan = np.full((4, 4), np.nan)
         return Comparison(nan, nan, nan, nan)
-    found, wanted = (np.asarray(np.corrcoef(rankdata(a, axis=0).T)) for a in (recorded, model))
+    with np.errstate(invalid="ignore", divide="ignore"):  # nan where all devices are alike
+        found, wanted = (np.asarray(np.corrcoef(rankdata(a, axis=0).T)) for a in (recorded, model))
     z = np.arctanh(np.clip(found, -0.999999, 0.999999))
     half = _Z * 1.03 / (len(recorded) - 3) ** 0.5  # Fieller et al. (1957) for rank correlations
     return Comparison(found, np.tanh(z - half), np.tanh(z + half), wanted)

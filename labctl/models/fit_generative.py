@@ -20,6 +20,7 @@ from labctl.models.generative import generate_cycles
 from labctl.models.generative_params import DEFAULT, GenerativeParams, load
 
 _BLOCKS = 8  # parts of a record that tell the error of its mean and scale
+_SAMPLES = 320  # cycles that one more order of the VAR takes: 20 for each of its 16 numbers
 _GRID = ndtri(np.linspace(0.0005, 0.9995, 1999))  # where the quantile map is fitted
 _SIGNS = np.array([1.0, -1.0, 1.0, -1.0])  # from v = v_bl - v_sl to the paper's U
 
@@ -115,10 +116,10 @@ def _checked(cycles: ArrayLike, order: int, components: int) -> FloatArray:
     if not (isinstance(components, int | np.integer) and components >= 1):
         raise UsageError(f"components = {components} of the mixture; give a whole number >= 1")
     devices, n = data.shape[:2]
-    if n < max(50, 5 * order) or devices * n < 100 * 16 * order:
+    if n < max(50, 5 * order) or devices * n < _SAMPLES * order:
         raise UsageError(
             f"{devices} devices × {n} cycles are too few for order {order}; record at least {max(50, 5 * order)} "
-            f"cycles of each and {1600 * order} in all, or lower the order"
+            f"cycles of each and {_SAMPLES * order} in all, or lower the order"
         )
     if devices < (1 if components == 1 else 20 * components):
         raise UsageError(

@@ -204,7 +204,7 @@ def bent(**changes: float) -> np.ndarray:
         (bent(_3=0.7), {}, "not > 0"),
         (GOOD, {"order": 0}, "order"),
         (GOOD, {"order": 2.5}, "order"),
-        (GOOD, {"order": 10}, "too few"),
+        (GOOD, {"order": 24}, "too few"),
         (GOOD, {"components": 0, "order": 1}, "components"),
         (GOOD, {"components": 4, "order": 1}, "too few"),
         (GOOD, {"v_read": 0.0, "order": 1}, "v_read"),
