@@ -1,5 +1,6 @@
 """One 1T1R cell through the line matrix: which line is driven, which is sensed, and what the others do meanwhile."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -35,6 +36,8 @@ POINTS_A_PROGRAM = 2000
 """Points that fit into the board's program memory at once."""
 END = "end"
 """Label of a program's end."""
+CUT_OFF_POINTS = 1000
+"""Points of a sweep that fit with a current cut-off."""
 LEAD = 50e-9
 """Seconds that the gate is up before and after a pulse."""
 
@@ -72,6 +75,12 @@ class CellProgram:
         code = self._bench.board.code
         self.instructions += [Dac(drive, code(drive, abs(v))), Dac(self._wl, code(self._wl, v_wl)), Commit()]
         self._v = v
+        return self
+
+    def rest(self) -> "CellProgram":
+        """Put the cell at 0 V with its gate closed; the lines stay routed as they are."""
+        self.instructions += [*(Dac(drive, 0) for drive in (self._bl, self._sl, self._wl)), Commit()]
+        self._v = 0.0
         return self
 
     def wait(self, seconds: float) -> "CellProgram":
@@ -222,16 +231,39 @@ class CellPort:
         """Ask the dose ledger, before a program that gives the cell up to so many pulses; raises `LimitError`."""
         self.bench.doses.admit(self.row, self.column, pulses)
 
-    def sweep(self, points: Sequence[Bias], dwell: float, average: int = 16) -> Iterator[Reading]:
+    def sweep(
+        self,
+        points: Sequence[Bias],
+        dwell: float,
+        average: int = 16,
+        *,
+        gap: float | None = None,
+        most: tuple[float, float] = (math.inf, math.inf),
+    ) -> Iterator[Reading]:
         """Step through `points` with the board's timing: settle `dwell` s, then sample; one typed reading a point.
 
-        The current is positive from BL to SL. Raises `LimitError` before anything is applied.
+        gap: go back to 0 V for so many seconds after each point (None: staircase). most: currents (A) at positive and
+        at negative voltages; where one is reached on the way out, the sweep goes on at the same voltage on the way
+        back, and the points in between are left out. The current is positive from BL to SL; `Reading.v` is the
+        voltage. Raises `LimitError` before anything is applied, `UsageError` for more points than fit a cut-off.
         """
+        cut_off = not all(math.isinf(current) for current in most)
+        if cut_off and len(points) > CUT_OFF_POINTS:
+            raise UsageError(
+                f"a sweep of {len(points)} points does not fit the board's memory with a current cut-off; choose up to"
+                f" {CUT_OFF_POINTS} points a loop"
+            )
         programs = []
         for start in range(0, len(points), POINTS_A_PROGRAM):
             program = self.program()
-            for point in points[start : start + POINTS_A_PROGRAM]:
-                program.hold(point.v, point.v_wl).wait(dwell).sample(average)
+            part = points[start : start + POINTS_A_PROGRAM]
+            for k, point in enumerate(part):
+                program.label(f"point {k}").hold(point.v, point.v_wl).wait(dwell).sample(average)
+                limit = most[point.v < 0]
+                if cut_off and not math.isinf(limit) and (back := _way_back(part, k)) is not None:
+                    program.branch(Condition.GE, reg(0), round(limit / SAMPLE_UNIT), f"point {back}")
+                if gap is not None:
+                    program.rest().wait(gap)
             programs.append(program)
         for program in programs:
             yield from program.run()
@@ -246,6 +278,17 @@ class CellPort:
             columns = range(self.bench.station.chip.columns)
             self.bench.board.set_routes([*((LineKind.BL, c, Source.GROUND) for c in columns), *lines])
             self.bench.doses.settle(self.row)
+
+
+def _way_back(points: Sequence[Bias], k: int) -> int | None:
+    """Where a sweep comes back to the voltage of point `k` before it changes its sign; None on the way back."""
+    v = points[k].v
+    for later in range(k + 2, len(points)):
+        if points[later].v * v < 0:
+            return None
+        if points[later].v == v:
+            return later if abs(points[k + 1].v) > abs(v) else None
+    return None
 
 
 class CellLoop:

@@ -169,7 +169,7 @@ class Protocol:
         self,
         function: Callable[..., Iterator[Any]],
         *,
-        total: Callable[..., int] | None = None,
+        total: Callable[..., int | None] | None = None,
         plot: Callable[..., None] | None = None,
         continues: bool = False,
     ) -> None:
@@ -253,7 +253,7 @@ def protocol(function: Function, /) -> Protocol: ...
 
 @overload
 def protocol(
-    *, total: Callable[..., int] | None = None, plot: Callable[..., None] | None = None, continues: bool = False
+    *, total: Callable[..., int | None] | None = None, plot: Callable[..., None] | None = None, continues: bool = False
 ) -> Callable[[Function], Protocol]: ...
 
 
@@ -261,7 +261,7 @@ def protocol(
     function: Function | None = None,
     /,
     *,
-    total: Callable[..., int] | None = None,
+    total: Callable[..., int | None] | None = None,
     plot: Callable[..., None] | None = None,
     continues: bool = False,
 ) -> Protocol | Callable[[Function], Protocol]:

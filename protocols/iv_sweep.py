@@ -1,7 +1,8 @@
 """Quasi-static I–V loop of one 1T1R cell: SET at positive, RESET at negative voltage."""
 
+import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from typing import Annotated as A
 
 import numpy as np
@@ -48,7 +49,14 @@ def loop(v_set: float, v_reset: float, points: int) -> list[float]:
     return [*up, *up[-2::-1], *down[1:], *down[-2::-1]]
 
 
-@protocol(total=lambda v_set, v_reset, points, cycles, **_: len(loop(v_set, v_reset, points)) * cycles, plot=plot)
+def rows(
+    v_set: float, v_reset: float, points: int, cycles: int, i_set: float, i_reset: float, **_: object
+) -> int | None:
+    """How many rows come, where no cut-off can leave some out."""
+    return None if i_set or i_reset else len(loop(v_set, v_reset, points)) * cycles
+
+
+@protocol(total=rows, plot=plot)
 def iv_sweep(
     bench: Bench,
     row: A[int, ROW] = 0,
@@ -61,15 +69,24 @@ def iv_sweep(
     cycles: A[int, Q("", 1, 1_000_000, "loops")] = 1,
     dwell: A[float, Q("s", 1e-6, 10, "time at each voltage before it is sampled")] = 2e-3,
     average: A[int, AVERAGE] = 16,
+    mode: A[
+        Literal["staircase", "pulsed"], Q("", meaning="hold from step to step, or rest at 0 V in between")
+    ] = "staircase",
+    gap: A[float, Q("s", 0, 10, "pulsed: time at 0 V after each step")] = 1e-3,
+    i_set: A[float, Q("A", 0, 1e-3, "current at which the SET half turns back; 0: none")] = 0.0,
+    i_reset: A[float, Q("A", 0, 1e-3, "|current| at which the RESET half turns back; 0: none")] = 0.0,
 ) -> Iterator[Point]:
-    """Staircase loop 0 → v_set → v_reset → 0 on one cell, with the current sampled at each step.
+    """Loop 0 → v_set → v_reset → 0 on one cell, with the current sampled at each step.
 
     Positive voltage drives the bit line, negative voltage the source line; the gate limits the current of the SET.
+    Where a cut-off is reached, the board goes back to 0 V from there. A loop over cells: `labctl run --sequence`.
     """
     staircase = [Bias(v, v_wl if v >= 0 else v_wl_reset) for v in loop(v_set, v_reset, points)]
+    most = (i_set or math.inf, i_reset or math.inf)
     cell = bench.cell(row, column)
     with bench.powered():
         for cycle in range(cycles):
-            for bias, reading in zip(staircase, cell.sweep(staircase, dwell, average), strict=True):
+            for reading in cell.sweep(staircase, dwell, average, gap=gap if mode == "pulsed" else None, most=most):
                 t = reading.tick * bench.board.identity.tick
-                yield Point(bias.v, reading.current, cycle, bias.v_wl, reading.status, t)
+                gate = v_wl if reading.v >= 0 else v_wl_reset
+                yield Point(reading.v, reading.current, cycle, gate, reading.status, t)

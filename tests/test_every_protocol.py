@@ -26,6 +26,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "mvm": {"vectors": 2, "repeats": 2, "signed": True},
     "potentiation_depression": {"n_set": 10, "n_reset": 10},
     "program_verify": {"rows": [0], "columns": [0, 1, 2]},
+    "state_seeker": {"v_wl_step": 0.2, "hold": 0.01},
     "program_weights": {"rows": [0, 1], "levels": 16, "times": [2.0]},
 }
 

@@ -90,6 +90,9 @@ class Array1T1R:
         self._plans: dict[bytes, _Plan | None] = {}
         self._constant: dict[tuple[int, int, int], tuple[object, _Plan | None]] = {}
         self._owed = 0.0
+        self._nothing = np.zeros(self.columns), np.zeros(self.rows)
+        for currents in self._nothing:
+            currents.flags.writeable = False
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -117,7 +120,7 @@ class Array1T1R:
         if plan is None:
             if seconds:
                 self.wait(seconds)
-            return np.zeros(self.columns), np.zeros(self.rows)
+            return self._nothing
         if not seconds:
             return self._per_line(plan, self.device.read(*self._volts(plan), 0.0, plan.device_cells))
         full, half = plan.full, plan.half
