@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import labctl
 from drivers.bench import Bench
@@ -18,7 +19,7 @@ from tests.test_every_protocol import SHORT
 MEMRISTOR = [name for name in discover() if not name.startswith("lif_")]
 
 
-def measured(name: str, path: Path, rate: float) -> tuple[labctl.Run, np.ndarray, int]:
+def measured(name: str, path: Path, rate: float) -> tuple[labctl.Run, NDArray[np.int64], int]:
     """The run, the board's counts of pulses, reads and half-selects, and how many frames were spoilt."""
     station = load_station("sim")
     simulation = Simulation(station, seed=11)

@@ -31,7 +31,7 @@ def test_each_pulse_is_given_once_and_the_sign_says_which_way(tmp_path: Path) ->
 
 @pytest.mark.parametrize("mode", ["staircase", "pulsed"])
 def test_a_cut_off_turns_each_half_back(mode: str, tmp_path: Path) -> None:
-    limits = {"i_set": 60e-6, "i_reset": 90e-6}
+    limits: dict[str, Any] = {"i_set": 60e-6, "i_reset": 90e-6}
     cut = table("iv_sweep", tmp_path, points=100, cycles=2, mode=mode, **limits).table()
     whole = loop(2.5, -1.8, 100)
     for cycle in (0, 1):
@@ -54,7 +54,7 @@ def test_a_cut_off_needs_a_loop_that_fits_the_board(tmp_path: Path) -> None:
 
 def test_pulsed_and_staircase_sweeps_find_the_same_cell(tmp_path: Path) -> None:
     """What the cell carries at small voltages does not depend on how one goes there."""
-    small = {"v_set": 0.2, "v_reset": -0.2, "points": 16, "v_wl": 2.5}
+    small: dict[str, Any] = {"v_set": 0.2, "v_reset": -0.2, "points": 16, "v_wl": 2.5}
     runs = []
     for mode in ("staircase", "pulsed"):
         (tmp_path / mode).mkdir()
