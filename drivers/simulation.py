@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.fpga.machine import COUNTERS
 from drivers.fpga.messages import TICK, LineKind, Source
+from drivers.fpga.outputs import COUNTERS
 from drivers.fpga.sim import SimBoard
 from drivers.scope.sim import SimScope
 from drivers.serve import Server, serve

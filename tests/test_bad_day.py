@@ -84,7 +84,7 @@ def test_a_scope_that_answers_garbage(good: int, tmp_path: Path, capsys: pytest.
             path = tmp_path / "garbage.h5"
             fast = ["--i-syn", "50u,100u,150u", "--v-thr", "1.2", "--duration", "2m", "--trace", "yes"]
             assert main(["run", "lif_fi_curve", *fast, "--bench", bench, "--out", str(path)]) == 3
-        assert simulation.board.machine.is_safe
+        assert simulation.board.machine.outputs.is_safe
     finally:
         simulation.close()
     assert "scope" in one_line(capsys)
@@ -158,7 +158,7 @@ def test_an_abort_at_any_request_leaves_the_bench_safe_and_replays(after: int, t
         with pytest.raises(LabctlError) as caught:
             labctl.run("iv_sweep", bench, points=40, cycles=50, abort=abort, out=path)
         assert caught.value.exit_code == 130
-        assert simulation.board.machine.is_safe
+        assert simulation.board.machine.outputs.is_safe
     run = labctl.load(path)
     assert run.status == "aborted"
     assert verify(path).rows == run.row_count()

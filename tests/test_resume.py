@@ -148,7 +148,7 @@ def test_a_board_that_lost_its_power_cannot_say_where_to_go_on(served: Served, t
     served.simulation.board._boot += 1  # as after another power-on
     with labctl.open_bench(str(served.file)) as bench, pytest.raises(MeasurementError, match="lost its power"):
         resume(path, bench)
-    assert served.simulation.board.machine.is_safe
+    assert served.simulation.board.machine.outputs.is_safe
 
 
 def test_what_cannot_be_resumed_says_why(tmp_path: Path) -> None:

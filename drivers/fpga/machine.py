@@ -2,14 +2,15 @@
 
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.fpga.dose_counters import DoseCounters
-from drivers.fpga.messages import NONE, TICK, ErrorCode, Limit, LineKind, Source
+from drivers.fpga.messages import NONE, TICK, ErrorCode, LineKind, Source
+from drivers.fpga.outputs import COUNTERS, Fault, Outputs, Route
+from drivers.fpga.plant import Plant
 from drivers.fpga.program import (
     OVERRANGE_REGISTER,
     RECORD,
@@ -40,47 +41,13 @@ from drivers.fpga.program import (
     Trigger,
 )
 
-DACS, COUNTERS, FIFO_DEPTH, SAMPLE_TICKS = 64, 32, 65536, 100
-DAC_FULL_SCALE = 5.0
+FIFO_DEPTH, SAMPLE_TICKS = 65536, 100
 RANGES = (1e-6, 10e-6, 100e-6, 1e-3)
 """Full scale of each transimpedance range in amperes; 32767 codes each way."""
 SLICE = 10_000_000
 """Longest stretch simulated at once, in ticks (100 ms); between two stretches an abort can act."""
 PULSES_AT_ONCE = 5000
 """Pulses of a loop that are simulated at once; between two such an abort can act."""
-
-
-class Plant(Protocol):
-    """What the board's connectors lead to. Voltages in V, currents in A, times in ticks."""
-
-    def drive(
-        self, volts: NDArray[np.float64], lines: dict[LineKind, NDArray[np.intp]], changed: Sequence[int], routed: bool
-    ) -> None:
-        """Converter outputs (DACS,) and, per kind, each line's source (Source, or Source.DAC + converter); changed: the
-        converters that moved, routed: whether lines were connected otherwise."""
-
-    def advance(self, ticks: int) -> None:
-        """Let time pass."""
-
-    def spikes(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """The spikes since the last call as (ticks since then, counter), in order of time."""
-
-    def mark(self) -> None:
-        """Here the body of a loop begins."""
-
-    def repeat(self, times: int) -> bool:
-        """Do again, so many times, all that was driven and advanced since `mark`; False, and nothing done, where that
-        cannot be had faster than step by step."""
-
-    def current(self, kind: LineKind, line: int, bandwidth: float) -> float:
-        """Current out of a line into its amplifier, with the chip's noise in `bandwidth` (Hz); out of the supply's
-        monitor the mean since it was last asked."""
-
-    def levels(self) -> int:
-        """Which spike outputs are high now: bit k is counter k."""
-
-    def trigger(self, tick: int) -> None:
-        """The trigger output rises."""
 
 
 class _Visit(NamedTuple):
@@ -92,133 +59,41 @@ class _Visit(NamedTuple):
     doses: NDArray[np.int64]
 
 
-class Fault(Exception):
-    """A request or an instruction that the board refuses."""
-
-    def __init__(self, code: ErrorCode, detail: str, value: float = np.nan, limit: float = np.nan) -> None:
-        super().__init__(detail)
-        self.code, self.detail, self.value, self.limit = code, detail, value, limit
-
-
 class Machine:
     """Outputs, clock, counters and the program counter of the simulated board."""
 
     def __init__(self, plant: Plant, lines: dict[LineKind, int]) -> None:
         self.plant = plant
         self.tick = 0
-        self.codes = [0] * DACS
-        self._volts = np.zeros(DACS)
-        self.routes = {kind: np.full(n, _rest(kind), np.intp) for kind, n in lines.items()}
+        self.outputs = Outputs(lines)
+        self.doses = self.outputs.doses
         self.counts = np.zeros(COUNTERS, np.int64)
         self.stamped = 0
         self.fifo: deque[tuple[int, int]] = deque()
         self.lost = 0
         self.records: deque[bytes] = deque()
         self.position = 0
-        self.doses = DoseCounters(self.routes)
-        self._limits: dict[int, list[Limit]] = {}
         self._register = [0] * REGISTERS
         self._collected = 0  # until when the plant's spikes were counted
         self._effects = 0  # counts what a program did that makes its loops more than holds
         self._visit: _Visit | None = None
         self._range = len(RANGES) - 1
 
-    # outputs ---------------------------------------------------------------------------------------------------
-
-    def set_limits(self, limits: tuple[Limit, ...]) -> None:
-        """Replace the clamp table, unless present outputs violate it."""
-        table: dict[int, list[Limit]] = {}
-        for limit in limits:
-            for channel in (limit.channel, limit.reference):
-                if channel != NONE or channel == limit.channel:
-                    self._channel(channel)
-                    table.setdefault(channel, []).append(limit)
-        old, self._limits = self._limits, table
-        try:
-            self.check(self.codes, range(DACS))
-        except Fault:
-            self._limits = old
-            raise
-
-    def check(self, codes: list[int], changed: Iterable[int]) -> None:
-        """Raise LIMIT unless `codes` obeys every limit that names a changed converter."""
-        for channel in changed:
-            for limit in self._limits.get(channel, ()):
-                value = codes[limit.channel] - (codes[limit.reference] if limit.reference != NONE else 0)
-                if not limit.low <= value <= limit.high:
-                    bound = limit.low if value < limit.low else limit.high
-                    against = f" minus DAC {limit.reference}" if limit.reference != NONE else ""
-                    raise Fault(ErrorCode.LIMIT, f"DAC {limit.channel}{against}", value, bound)
-
-    def apply(self, dacs: dict[int, int], routes: list[tuple[int, int, int]]) -> None:
+    def apply(self, dacs: dict[int, int], routes: list[Route]) -> None:
         """Set converters and lines at this tick, all or none, and let them settle."""
-        codes = self.codes.copy()
-        for channel, code in dacs.items():
-            self._channel(channel)
-            if not 0 <= code <= 65535:
-                raise Fault(ErrorCode.LIMIT, f"DAC {channel}", code, 0 if code < 0 else 65535)
-            codes[channel] = code
-        self.check(codes, list(dacs))
-        for kind, line, source in routes:
-            if kind not in self.routes or line >= len(self.routes[LineKind(kind)]):
-                raise Fault(ErrorCode.NO_SUCH_CHANNEL, f"line kind {kind}, line {line}", line)
-            self._source(LineKind(kind), source)
-        self.codes = codes
-        for kind, line, source in routes:
-            self.routes[LineKind(kind)][line] = source
-        if routes:
-            self.doses.rerouted()
-        self._drive(list(dacs), bool(routes))
+        self.outputs.accept(dacs, routes)
+        self._set(dacs, routes)
         self._pass(SETTLE)
 
     def safe(self) -> None:
-        """Outputs to 0 in the defined order: BL and SL drives, gates, lines to rest, converters downwards."""
-        for kinds in ((LineKind.BL, LineKind.SL), (LineKind.WL,)):
-            driven = {int(s) - Source.DAC for kind in kinds for s in self.routes[kind] if s >= Source.DAC}
-            if any(self.codes[channel] for channel in driven):
-                self._set_now(dict.fromkeys(driven, 0))
-                self._pass(SETTLE)
-        if not self._is_at_rest():
-            for kind, routes in self.routes.items():
-                routes[:] = _rest(kind)
-            self.doses.rerouted()
-            self._drive((), True)
+        """Make the outputs safe, in the defined order."""
+        for dacs, routes in self.outputs.to_safety():
+            self._set(dacs, routes)
             self._pass(SETTLE)
-        for channel in reversed(range(DACS)):
-            if self.codes[channel]:
-                self._set_now({channel: 0})
-                self._pass(SETTLE)
 
-    @property
-    def is_safe(self) -> bool:
-        """All converters at 0, all lines grounded, all switches open."""
-        return not any(self.codes) and self._is_at_rest()
-
-    def _is_at_rest(self) -> bool:
-        return all((routes == _rest(kind)).all() for kind, routes in self.routes.items())
-
-    def _source(self, kind: LineKind, source: int) -> None:
-        if kind == LineKind.VDD:
-            raise Fault(ErrorCode.NO_SUCH_CHANNEL, "the supply's monitor is always connected", source)
-        if kind in (LineKind.OUT, LineKind.THR):
-            if source != Source.FLOAT and not 0 <= source - Source.NEURON < COUNTERS:
-                raise Fault(ErrorCode.NO_SUCH_CHANNEL, f"{kind.name} cannot be connected to source", source)
-        elif source not in (Source.FLOAT, Source.GROUND, Source.SENSE):
-            self._channel(source - Source.DAC)
-
-    def _channel(self, channel: int) -> None:
-        if not 0 <= channel < DACS:
-            raise Fault(ErrorCode.NO_SUCH_CHANNEL, f"converter {channel}; there are 0 … {DACS - 1}", channel, DACS - 1)
-
-    def _set_now(self, dacs: dict[int, int]) -> None:
-        for channel, code in dacs.items():
-            self.codes[channel] = code
-        self._drive(list(dacs), False)
-
-    def _drive(self, changed: Sequence[int], routed: bool) -> None:
-        for channel in changed:
-            self._volts[channel] = self.codes[channel] * (DAC_FULL_SCALE / 65535)
-        self.plant.drive(self._volts, self.routes, changed, routed)
+    def _set(self, dacs: dict[int, int], routes: Sequence[Route] = ()) -> None:
+        self.outputs.set(dacs, routes)
+        self.plant.drive(self.outputs.volts, self.outputs.routes, list(dacs), bool(routes))
 
     # time ------------------------------------------------------------------------------------------------------
 
@@ -340,8 +215,8 @@ class Machine:
         """At a LOOP: where the last iteration did nothing but hold lines, and all is as it was before it, every further
         one is the same; carry out those that are left at once, as far as the plant can."""
         others = (*self._register[:register], *self._register[register + 1 :])
-        routes = tuple(of.tobytes() for of in self.routes.values())
-        situation = (self.position, tuple(self.codes), routes, others, staged)
+        routes = tuple(of.tobytes() for of in self.outputs.routes.values())
+        situation = (self.position, tuple(self.outputs.codes), routes, others, staged)
         last = self._visit
         if last is not None and (last.effects, last.situation) == (self._effects, situation):
             ticks, doses = self.tick - last.tick, self.doses.counts - last.doses
@@ -369,40 +244,33 @@ class Machine:
         high = {item.drive: level}
         if item.gate != NONE:
             high[item.gate] = self._value(item.gate_level)
-        codes = self.codes.copy()
-        for channel, code in high.items():
-            self._channel(channel)
-            if not 0 <= code <= 65535:
-                raise Fault(ErrorCode.LIMIT, f"DAC {channel}", code, 0 if code < 0 else 65535)
-            codes[channel] = code
-        self.check(codes, list(high))
+        self.outputs.accept(high)
         if item.gate != NONE:
-            self._set_now({item.gate: high[item.gate]})
+            self._set({item.gate: high[item.gate]})
             yield from self._wait(lead)
-        self.doses.pulse(item.drive, item.gate, self.codes)
-        self._set_now({item.drive: level})
+        self.doses.pulse(item.drive, item.gate, self.outputs.codes)
+        self._set({item.drive: level})
         yield from self._wait(width)
-        self._set_now({item.drive: 0})
+        self._set({item.drive: 0})
         if item.gate != NONE:
             yield from self._wait(lag)
-            self._set_now({item.gate: 0})
+            self._set({item.gate: 0})
         if item.log:
             self._record(Kind.PULSE, width, level, item.tag)
 
     def _sample(self, item: Read) -> int:
-        if item.kind not in self.routes or item.line >= len(self.routes[LineKind(item.kind)]):
-            raise Fault(ErrorCode.NO_SUCH_CHANNEL, f"line kind {item.kind}, line {item.line}", item.line)
+        self.outputs.line(item.kind, item.line)
         if item.range != NONE and item.range >= len(RANGES):
             raise Fault(ErrorCode.NO_SUCH_CHANNEL, f"range {item.range}", item.range, len(RANGES) - 1)
         if item.average == 0:
             raise Fault(ErrorCode.LIMIT, "conversions averaged", 0, 1)
         kind = LineKind(item.kind)
         ticks = SAMPLE_TICKS * item.average
-        if self.routes[kind][item.line] != Source.SENSE:
+        if self.outputs.routes[kind][item.line] != Source.SENSE:
             self._pass(ticks)
             self._record(Kind.SAMPLE, 0, 0, item.tag, SampleFlag.FLOATING)
             return 0
-        self.doses.read(kind, item.line, self.codes)
+        self.doses.read(kind, item.line, self.outputs.codes)
         chosen = self._range if item.range == NONE else item.range
         if kind == LineKind.VDD:  # its mean begins here
             self.plant.current(kind, item.line, 0.0)
@@ -430,11 +298,6 @@ class Machine:
         if flags == SampleFlag.OVER:
             return OVERRANGE_REGISTER if code > 0 else -OVERRANGE_REGISTER
         return round(code / 32767 * RANGES[chosen] / SAMPLE_UNIT)
-
-
-def _rest(kind: LineKind) -> Source:
-    """What a line is connected to in the safe state."""
-    return {LineKind.OUT: Source.FLOAT, LineKind.THR: Source.FLOAT, LineKind.VDD: Source.SENSE}.get(kind, Source.GROUND)
 
 
 _HOLDS = frozenset((Dac, Connect, Commit, Delay, Pulse, Loop))

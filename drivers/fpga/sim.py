@@ -14,7 +14,8 @@ from typing import Literal, assert_never
 import numpy as np
 
 from drivers.fpga import machine as m
-from drivers.fpga.machine import Fault, Machine, Plant
+from drivers.fpga import outputs
+from drivers.fpga.machine import Machine
 from drivers.fpga.messages import (
     CACHED_REPLIES,
     REPLY,
@@ -51,6 +52,8 @@ from drivers.fpga.messages import (
     Status,
     TestResult,
 )
+from drivers.fpga.outputs import Fault
+from drivers.fpga.plant import Plant
 from drivers.fpga.program import disassemble
 from labctl.wire.frame import VERSION, BadFrame, Frame, FrameDecoder
 from labctl.wire.message import Message, WireError
@@ -82,16 +85,18 @@ class SimBoard:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         array = {LineKind.WL: word_lines, LineKind.BL: bit_lines, LineKind.SL: word_lines}
-        self.machine = Machine(plant, array | {LineKind.OUT: m.COUNTERS, LineKind.THR: m.COUNTERS, LineKind.VDD: 1})
+        self.machine = Machine(
+            plant, array | {LineKind.OUT: outputs.COUNTERS, LineKind.THR: outputs.COUNTERS, LineKind.VDD: 1}
+        )
         self.bad_frames = 0
         self._identity = Identity(
             tick=TICK,
-            dac_full_scale=m.DAC_FULL_SCALE,
-            dacs=m.DACS,
+            dac_full_scale=outputs.DAC_FULL_SCALE,
+            dacs=outputs.DACS,
             word_lines=word_lines,
             bit_lines=bit_lines,
             source_lines=word_lines,
-            counters=m.COUNTERS,
+            counters=outputs.COUNTERS,
             fifo_depth=m.FIFO_DEPTH,
             program_bytes=PROGRAM_BYTES,
             sample_ticks=m.SAMPLE_TICKS,
@@ -184,7 +189,7 @@ class SimBoard:
             case GetRanges():
                 return Ranges(tuple(Range(full, full / 32767, 0.0) for full in m.RANGES))
             case SetLimits():
-                machine.set_limits(request.limits)
+                machine.outputs.set_limits(request.limits)
             case SetDacs():
                 self._may_act()
                 machine.apply({item.channel: item.code for item in request.settings}, [])
@@ -212,7 +217,7 @@ class SimBoard:
                     self._state = State.IDLE
             case GetStatus():
                 return Status(
-                    machine.tick, self._state, machine.is_safe, self._lease_until is not None, self.bad_frames
+                    machine.tick, self._state, machine.outputs.is_safe, self._lease_until is not None, self.bad_frames
                 )
             case SelfTest():
                 return TestResult(self._self_test())
@@ -306,7 +311,7 @@ class SimBoard:
         return Doses(self._boot, counts[:, word_line].T.astype("<u8").tobytes())
 
     def _self_test(self) -> str:
-        idle = "ok" if self.machine.is_safe else "not tested, outputs are in use"
+        idle = "ok" if self.machine.outputs.is_safe else "not tested, outputs are in use"
         memory = bytearray(range(256)) * (PROGRAM_BYTES // 256)
         kept = "ok" if all(memory[i] == i & 255 for i in range(0, PROGRAM_BYTES, 257)) else "pattern lost"
         ranges = "ok" if all(low < high for low, high in itertools.pairwise(m.RANGES)) else "out of order"

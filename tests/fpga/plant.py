@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.fpga.machine import DACS
 from drivers.fpga.messages import LineKind, Source
+from drivers.fpga.outputs import DACS
 
 OHMS = 10e3
 PERIODS = (1000, 2500)

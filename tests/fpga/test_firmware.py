@@ -106,7 +106,7 @@ def test_outputs_stay_at_zero_without_a_lease() -> None:
     board.connect(1)
     with pytest.raises(InstrumentError, match="NO_LEASE"):
         board.set_dacs({0: 1.0})
-    assert peer.machine.is_safe
+    assert peer.machine.outputs.is_safe
 
 
 def test_the_lease_runs_out_in_silence_and_any_request_renews_it() -> None:
@@ -119,7 +119,7 @@ def test_the_lease_runs_out_in_silence_and_any_request_renews_it() -> None:
         assert not board.status().safe
     clock.now += 2.1
     peer.receive(b"")  # the board's own timer
-    assert peer.machine.is_safe
+    assert peer.machine.outputs.is_safe
     with pytest.raises(InstrumentError, match="lease ran out"):
         board.set_dacs({4: 1.0})
     board.lease()
@@ -157,7 +157,7 @@ def test_ending_a_program_early_leaves_the_lines_safe(damage: str) -> None:
 
     records = board.run(program, check)
     next(records)
-    assert not peer.machine.is_safe
+    assert not peer.machine.outputs.is_safe
     if damage == "abort":
         with pytest.raises(Stop):
             next(records)
@@ -171,16 +171,16 @@ def test_limits_are_enforced_for_single_settings_pairs_pulses_and_programs() -> 
     board, peer, _ = connected()
     board.set_limits([(0, None, 0.0, 3.6), (5, 0, -math.inf, 0.0)])  # converter 5 never above converter 0
     board.set_dacs({0: 3.3, 5: 3.0})
-    before = list(peer.machine.codes)
+    before = list(peer.machine.outputs.codes)
     with pytest.raises(LimitError, match=r"LIMIT DAC 5 minus DAC 0.*nothing was applied"):
         board.set_dacs({6: 1.0, 5: 3.4})
     with pytest.raises(LimitError, match="DAC 5 minus DAC 0"):
         board.set_dacs({0: 2.9})
-    assert peer.machine.codes == before
+    assert peer.machine.outputs.codes == before
     assert board.code(5, 3.3) == board.code(0, 3.3)
     with pytest.raises(LimitError, match=r"program at byte \d+ \(Commit\)"):
         list(board.run([Dac(5, 65535), Commit(), End()]))
-    assert peer.machine.is_safe
+    assert peer.machine.outputs.is_safe
     board.lease()
     board.set_dacs({0: 3.3})
     pulse = Pulse(5, 50_000, 100, NONE, 0, 0, 0, log=True, tag=1)
@@ -203,7 +203,7 @@ def test_an_overflowing_register_is_a_fault_not_a_wrap() -> None:
     board, peer, _ = connected()
     with pytest.raises(LimitError, match="Add"):
         list(board.run([Set(0, 2_000_000_000), Add(0, reg(0)), End()]))
-    assert peer.machine.is_safe
+    assert peer.machine.outputs.is_safe
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -34,7 +34,7 @@ def test_switches_close_and_the_safe_state_opens_them(bench: tuple[Board, SimBoa
     assert (plant.lines[LineKind.OUT] == Source.FLOAT).all()
     assert (plant.lines[LineKind.THR] == Source.FLOAT).all()
     assert (plant.lines[LineKind.WL] == Source.GROUND).all()
-    assert peer.machine.is_safe
+    assert peer.machine.outputs.is_safe
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_what_cannot_be_connected_is_refused(
     board, peer, _ = bench
     with pytest.raises(InstrumentError, match="NO_SUCH_CHANNEL"):
         board.set_routes([(LineKind.OUT, 1, Source.NEURON + 2), route])
-    assert (peer.machine.routes[LineKind.OUT] == Source.FLOAT).all()  # nothing of the request was applied
+    assert (peer.machine.outputs.routes[LineKind.OUT] == Source.FLOAT).all()  # nothing of the request was applied
 
 
 def test_levels_and_the_supply_are_read_by_a_program(bench: tuple[Board, SimBoard, ResistorPlant]) -> None:
