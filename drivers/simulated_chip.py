@@ -7,10 +7,13 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import numpy as np
 
-from labctl.errors import LabctlError, StationError
+from labctl.errors import LabctlError, StationError, UsageError
 from labctl.models.array import Array1T1R
 from labctl.models.effects import Defects, Effects
+from labctl.models.filament import FilamentArray
 from labctl.models.named import Cells, build
+from labctl.models.neuron_params import Biases, LifParams, broadcast
+from labctl.models.spice import filament_netlist, neurons_netlist
 from labctl.models.state_file import StateFile
 from labctl.station import Station
 
@@ -181,3 +184,31 @@ _WANTED: Mapping[Any, str] = {
     Lines: "a list of line or neuron numbers, such as [0, 3]",
     Faulty: "a list of cells [[row, column], …] or a fraction from 0 to 1",
 }
+
+
+def circuit(station: Station, seed: int = 0) -> str:
+    """The station's simulated chip as SPICE: its cells in their present state, its neurons at the station's biases.
+
+    Raises `StationError`, and `UsageError` where the model of the cells has no circuit.
+    """
+    settings = Settings.of(station)
+    chip = SimulatedArray(station, settings, seed)
+    device = chip.array.device
+    if not isinstance(device, FilamentArray):
+        raise UsageError(f"model {settings.model} has no circuit; the filament model has")
+    known = {item.name for item in fields(Biases)}
+    biases = Biases(**{name: value for name, value in station.biases.items() if name in known})
+    wiring = station.chip
+    params = LifParams()
+    if settings.mismatch:
+        drawn = broadcast(
+            params.sample(wiring.rows + wiring.columns, chip.seed, settings.mismatch), wiring.rows + wiring.columns
+        )
+        params = LifParams(**{name: values[: wiring.neurons] for name, values in drawn.items()})
+    head = (
+        f"* {wiring.name} of station {station.name}, seed {chip.seed}: {wiring.rows} × {wiring.columns} cells in their"
+        f" present state, {wiring.neurons} neurons\n"
+        "* lines BLc, WLr, SLr; neurons INk, OUTk, MEMk; start a transient with uic; made by labctl\n"
+    )
+    neurons = neurons_netlist(params, biases, list(wiring.r_syn), settings.temperature)
+    return head + filament_netlist(device) + neurons

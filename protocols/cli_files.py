@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import labctl
-from labctl.errors import UsageError
+from labctl.errors import StorageError, UsageError
 from labctl.quantity import si
 
 SHOWN = 40
@@ -50,9 +50,13 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     importing.add_argument("--comment", default="", help="kept in the file")
     importing.add_argument("--tag", action="append", default=[], help="kept in the file; may be repeated")
 
-    exporting = command("export", _export, "write a recorded run for other programs")
-    exporting.add_argument("file", type=Path)
-    exporting.add_argument("--to", required=True, metavar="FORMAT", help="csv, parquet, nwb, or zip for publication")
+    exporting = command("export", _export, "write a recorded run, or a station's simulated chip, for other programs")
+    exporting.add_argument("file", type=Path, help="recorded run; to spice also a station: built-in or FILE.toml")
+    exporting.add_argument(
+        "--to", required=True, metavar="FORMAT",
+        help="csv, parquet, nwb, zip for publication, or spice: cells as measured, or chip with its present state",
+    )  # fmt: skip
+    exporting.add_argument("--seed", type=int, default=0, help="of a station's chip that no file keeps (default 0)")
     exporting.add_argument("-o", "--output", type=Path, help="default: the file's name with the format's ending")
 
 
@@ -220,5 +224,20 @@ def _import(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from labctl.exporting import export
 
+    if options.to == "spice" and options.file.suffix != ".h5":
+        from drivers.simulated_chip import circuit
+        from labctl.station import load_station
+
+        station = load_station(str(options.file))
+        text, output = circuit(station, options.seed), options.output or Path(f"{station.name}.cir")
+        try:
+            with output.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except FileExistsError:
+            raise StorageError(f"{output} exists already; choose another name with -o") from None
+        except OSError as error:
+            raise StorageError(f"{output} cannot be written ({error.strerror}); choose another with -o") from error
+        print(output)
+        return
     for path in export(labctl.load(options.file), options.to, options.output):
         print(path)

@@ -1,4 +1,4 @@
-"""Export: a recorded run for other programs. Formats: ``csv``, ``parquet``, ``nwb``, and ``zip`` for publication."""
+"""Export: a recorded run for other programs: ``csv``, ``parquet``, ``nwb``, ``zip`` for publication, ``spice``."""
 
 import importlib
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ FORMATS = {
     "parquet": ("labctl.exporting.parquet", ""),
     "nwb": ("labctl.exporting.nwb", ".nwb"),
     "zip": ("labctl.exporting.publication", ".zip"),
+    "spice": ("labctl.exporting.spice", ".cir"),
 }
 """Name → module with ``write(run, out) -> list of paths``, and the ending of its one file ("": several)."""
 
@@ -22,9 +23,9 @@ FORMATS = {
 def export(run: "Run", format: str, out: str | Path | None = None) -> list[Path]:
     """Write `run` in another format; return the files made, the main table's first.
 
-    out: the file (nwb, zip), or the beginning of the files' names (csv, parquet: OUT.csv, OUT_TABLE.csv …); default:
-    the run's own name. Raises `UsageError` for an unknown format or a package that is not installed, `StorageError`
-    when a file exists already or cannot be written. Then nothing is left behind.
+    out: the file (nwb, zip, spice), or the beginning of the files' names (csv, parquet: OUT.csv, OUT_TABLE.csv …);
+    default: the run's own name. Raises `UsageError` for an unknown format or a package that is not installed,
+    `StorageError` when a file exists already or cannot be written. Then nothing is left behind.
     """
     if format not in FORMATS:
         raise UsageError(f"there is no export to {format!r}; there are {', '.join(FORMATS)}")
