@@ -153,8 +153,6 @@ class SimBoard:
             return self._frame(frame, Error(ErrorCode.NO_SESSION, np.nan, np.nan, "say hello first"))
         if frame.sequence != self._expected:
             return self._frame(frame, Error(ErrorCode.BAD_SEQUENCE, frame.sequence, self._expected, "sequence number"))
-        if self._lease_until is not None:
-            self._lease_until = self._now() + self._lease
         try:
             request = REQUESTS[frame.type].decode(frame.payload)
             reply: Message = self._carry_out(request)
@@ -164,6 +162,8 @@ class SimBoard:
             reply = Error(ErrorCode.BAD_MESSAGE, np.nan, np.nan, str(error))
         except Fault as fault:
             reply = Error(fault.code, fault.value, fault.limit, fault.detail)
+        if self._lease_until is not None:  # only now: what the simulation took to compute is no silence of the host
+            self._lease_until = self._now() + self._lease
         encoded = self._frame(frame, reply)
         self._replies[frame.sequence] = encoded
         if len(self._replies) > CACHED_REPLIES:

@@ -126,6 +126,24 @@ def test_the_lease_runs_out_in_silence_and_any_request_renews_it() -> None:
     board.set_dacs({4: 1.0})
 
 
+def test_what_the_simulation_takes_to_compute_is_no_silence() -> None:
+    clock = Clock()
+    board, peer, plant = connected(now=clock)
+    board.lease(2.0)
+    advance = plant.advance
+
+    def slowly(ticks: int) -> None:
+        clock.now += 5.0
+        advance(ticks)
+
+    plant.advance = slowly  # type: ignore[method-assign]
+    board.set_dacs({4: 1.0})
+    assert not board.status().safe
+    clock.now += 2.1
+    peer.receive(b"")
+    assert peer.machine.outputs.is_safe
+
+
 def test_lines_go_safe_in_the_documented_order() -> None:
     board, _, plant = connected()
     board.set_routes([(LineKind.WL, 2, Source.DAC + 10), (LineKind.BL, 1, Source.DAC + 11)])
