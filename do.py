@@ -1,7 +1,7 @@
 """Set-up and the two jobs of the README, with nothing but Python 3.11 or newer and its venv and pip.
 
     python do.py demo      set up, measure an f–I curve on the simulated bench, plot it, re-execute it from its file
-    python do.py test      set up, then all checks: format, lint, types, imports, tests
+    python do.py test      set up, then all checks: format, lint, types, imports, tests (with ngspice, as root)
 
 The virtual environment lives in .venv beside this file; it is made once and brought up to date when pyproject.toml
 changes.
@@ -9,6 +9,7 @@ changes.
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -42,6 +43,17 @@ def set_up() -> None:
     stamp.write_text(wanted)
 
 
+def bring_ngspice() -> None:
+    """The circuit simulator that the exported circuits are compared with; without it, those tests are skipped."""
+    if shutil.which("ngspice") or not shutil.which("apt-get") or getattr(os, "geteuid", lambda: 1)() != 0:
+        return
+    for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "ngspice"]):
+        print("$", *command, flush=True)
+        if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
+            print("ngspice cannot be installed; the tests that need it are skipped")
+            return
+
+
 def demo() -> None:
     """The main job: measure, record, plot, re-execute."""
     file = HERE / "runs" / "fi_curve.h5"
@@ -55,6 +67,7 @@ def demo() -> None:
 
 def test() -> None:
     """Every check; the same that a change must pass."""
+    bring_ngspice()
     call("ruff", "format", "--check", ".")
     call("ruff", "check", ".")
     call("mypy")

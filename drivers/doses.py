@@ -42,13 +42,18 @@ class CellDoses:
         return self._ledger
 
     def begin(self, recorder: Recorder | None, folder: Path | None) -> None:
-        """A run begins; its ledger is beside its file in `folder`, where the chip has an id."""
+        """A run begins. The ledger of a chip with an id is the nearest one in the run's folder or the folders above, else
+        a new one in that folder."""
         self._recorder = recorder
         for what in (self._asked, self._planned, self._finished):
             what.clear()
         self._resumed = None
         chip = self._bench.station.chip
-        path = folder / f"{_file_name(chip.id)}.doses.json" if folder is not None and chip.id else None
+        path = None
+        if folder is not None and chip.id:
+            name, start = f"{_file_name(chip.id)}.doses.json", folder.resolve()
+            found = (place / name for place in (start, *start.parents) if (place / name).exists())
+            path = next(found, start / name)
         if path != self._ledger.path:
             self._ledger = self._open(path)
 
