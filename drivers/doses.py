@@ -42,8 +42,10 @@ class CellDoses:
         return self._ledger
 
     def begin(self, recorder: Recorder | None, folder: Path | None) -> None:
-        """A run begins. The ledger of a chip with an id is the nearest one in the run's folder or those above it, else a
-        new one in that folder."""
+        """A run begins.
+
+        The ledger of a chip with an id is the nearest one in the run's folder or those above it, else a new one there.
+        """
         self._recorder = recorder
         for what in (self._asked, self._planned, self._finished):
             what.clear()
