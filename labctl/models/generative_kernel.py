@@ -365,6 +365,7 @@ def pulse_blocks(
             for k in range(first, last):
                 if k + AHEAD < hi:
                     _fetch(state.y, blocks[k + AHEAD] * 4 * LANES, 4)
+                    _fetch(state.threshold, blocks[k + AHEAD] * LANES, 1)
                 _switch(
                     blocks[k],
                     k - first,
