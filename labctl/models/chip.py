@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labctl.errors import UsageError
+from labctl.models.chip_probes import Probes
 from labctl.models.device import FloatArray, Hold
 from labctl.models.neuron import Neurons, Spikes
 from labctl.models.neuron_params import I_MAX, Biases, LifParams, ldo_current
@@ -108,7 +109,7 @@ class Chip:
         self._lines = Lines(np.zeros(rows), np.zeros(columns), np.zeros(rows))
         self._currents: tuple[FloatArray, FloatArray] | None = None
         self._v_read: float | None = None
-        self._history: dict[str, list[tuple[float, float]]] = {}
+        self._probes = Probes(self)
         self._is_output = np.arange(n) >= rows
 
     @property
@@ -145,7 +146,7 @@ class Chip:
         self._inputs = None
         if self._v_read is not None and pin in ("VDD", "VREF"):
             self._currents = None
-        self._note()
+        self._probes.note()
 
     def lines(self, wl: FloatArray, bl: FloatArray, sl: FloatArray) -> None:
         """Put the lines at these voltages, from now on: (rows,), (columns,), (rows,), V; nan floats. Without effect on
@@ -168,7 +169,7 @@ class Chip:
         if pattern is not self._lines:
             self._lines = pattern
             self._currents = None
-            self._note()
+            self._probes.note()
 
     # composition -------------------------------------------------------------------------------------------------
 
@@ -184,7 +185,7 @@ class Chip:
             raise UsageError(f"network mode works up to 62 rows; this chip has {self.rows}")
         self._v_read = v_read
         self._currents = None
-        self._note()
+        self._probes.note()
 
     def pair(self, primary: int, regulator: int, r_syn: float | None = None) -> None:
         """Make an adaptive neuron (Garg et al., Fig. 7B): see `share`."""
@@ -223,8 +224,8 @@ class Chip:
         if self._v_read is None:
             self._currents = self.array.hold(*self._lines, seconds)
             self._lag += seconds
-            if self._history and any(np.isnan(volts).any() for volts in self._lines):
-                self._note()  # floating lines move with the cells
+            if self._probes.nodes and any(np.isnan(volts).any() for volts in self._lines):
+                self._probes.note()  # floating lines move with the cells
             if self._lag >= LONGEST_LAG:
                 self._catch_up()
             return
@@ -234,7 +235,7 @@ class Chip:
 
     def repeat(self, holds: Sequence[tuple[Lines, float]], times: int) -> bool:
         """Carry out these holds (lines, seconds), all of them so many times, if there is a faster way; else nothing."""
-        if self._v_read is not None or self._history:
+        if self._v_read is not None or self._probes.nodes:
             return False
         if not self.array.repeat([(*lines, seconds) for lines, seconds in holds], times):
             return False
@@ -344,76 +345,37 @@ class Chip:
         """Keep the history of a node from now on, until `unwatch`."""
         if node not in self.nodes:
             raise UsageError(f"there is no node {node!r}; the chip has IN, MEM, OUT, WL, SL and BL with a number")
-        if node not in self._history:
-            self._history[node] = []
-            if (neuron := self._neuron_of(node)) is not None:
-                self.neurons.watch(neuron)
-            self._note()
+        self._probes.watch(node)
 
     def unwatch(self, node: str) -> None:
         """Drop the history of a node and keep no more of it."""
-        self._history.pop(node, None)
-        neuron = self._neuron_of(node)
-        if neuron is not None and all(self._neuron_of(other) != neuron for other in self._history):
-            self.neurons.unwatch(neuron)
+        self._probes.unwatch(node)
 
     def forget(self, before: float) -> None:
         """Drop what was watched before the absolute time `before` (s)."""
-        self.neurons.forget(before)
-        for node, history in self._history.items():
-            old = sum(1 for t, _ in history if t <= before) - 1
-            if old > 0:
-                self._history[node] = history[old:]
+        self._probes.forget(before)
 
     def wave(self, node: str, t: ArrayLike) -> FloatArray:
         """Volts at absolute times within the watched span, in any shape: exact, no samples. IN of an output neuron is
         its column's clamp, V_ref. Raises `UsageError` for a node or a time that was not watched."""
-        if node not in self._history:
-            raise UsageError(f"node {node!r} is not watched; call watch({node!r}) before the time of interest")
-        if node.startswith("MEM"):
-            return self.neurons.v_mem(int(node[3:]), t)
-        if node.startswith("OUT"):
-            return self.neurons.out_wave(int(node[3:]), t)
-        wanted = np.asarray(t, np.float64)
-        times, volts = np.array(self._history[node]).T
-        slack = 1e-12 * max(1.0, self.time)
-        if wanted.size and not (wanted.min() >= times[0] - slack and wanted.max() <= self.time + slack):
-            raise UsageError(
-                f"t = {wanted.min()} … {wanted.max()} s is outside what was watched, {times[0]} … {self.time} s"
-            )
-        values = np.asarray(volts[np.maximum(np.searchsorted(times, wanted, side="right") - 1, 0)])
-        if (driven := np.isnan(values)).any():  # a gate that follows its neuron
-            values[driven] = self.neurons.out_wave(int(node[2:]), wanted[driven])
-        return values
+        return self._probes.wave(node, t)
 
-    def _neuron_of(self, node: str) -> int | None:
-        """The neuron whose past `node` needs."""
-        if node.startswith(("MEM", "OUT")):
-            return int(node[3:])
-        return int(node[2:]) if node.startswith("WL") else None
-
-    def _note(self) -> None:
-        """Tell the histories of the watched nodes how things are now; nan: a gate follows its neuron."""
-        where: tuple[FloatArray, FloatArray] | None = None
-        for node, history in self._history.items():
-            kind, k = node.rstrip("0123456789"), int(node.lstrip("INMEOUTWLSB"))
-            if kind in ("MEM", "OUT"):
-                continue
-            if kind == "IN":
-                value = self._volts[node] if k < self.rows else self._volts["VREF"]
-            elif self._v_read is not None:
-                value = np.nan if kind == "WL" else float(getattr(self._network_lines(0), kind.lower())[k])
-            else:
-                value = float(getattr(self._lines, kind.lower())[k])
-                if np.isnan(value):
-                    # a floating gate is discharged; a floating line is where its conducting cells put it, else at 0 V
-                    if where is None:
-                        where = self.array.potentials(*self._lines)
-                    at = {"WL": np.empty(0), "BL": where[0][:, k % self.columns], "SL": where[1][k]}[kind]
-                    at = at[np.isfinite(at)]
-                    value = float(at[0]) if at.size else 0.0
-            if not history or not np.array_equal(value, history[-1][1], equal_nan=True):
-                history.append((self.time, value))
+    def level(self, kind: str, k: int) -> float:
+        """Volts of IN, WL, BL or SL number k now; nan: a gate that follows its neuron (network mode)."""
+        if kind == "IN":
+            return self._volts[f"IN{k}"] if k < self.rows else self._volts["VREF"]
+        if self._v_read is not None:
+            return np.nan if kind == "WL" else float(getattr(self._network_lines(0), kind.lower())[k])
+        value = float(getattr(self._lines, kind.lower())[k])
+        if not np.isnan(value):
+            return value
+        if kind == "WL":
+            return 0.0  # a floating gate is discharged
+        # a floating line is where its conducting cells put it, else at 0 V
+        on_bl, on_sl = self.array.potentials(*self._lines)
+        at = on_bl[:, k] if kind == "BL" else on_sl[k]
+        at = at[np.isfinite(at)]
+        return float(at[0]) if at.size else 0.0
 
     # state -------------------------------------------------------------------------------------------------------
 
@@ -446,9 +408,7 @@ class Chip:
         self._v_read = None if np.isnan(v_read) else float(v_read)
         self._biases_changed, self._inputs, self._currents = False, None, None
         self._found, self._before, self._taken = [], self.time, self.time
-        for history in self._history.values():
-            history.clear()
-        self._note()
+        self._probes.restart()
 
 
 def open_rows(
