@@ -7,6 +7,7 @@ written for the state, so that any history works and n pulses are one formula:
     potentiation, n pulses of N:   x → X − (X − x)·e^(−β n/N),   X = 1/(1 − e^(−β)),   N = levels − 1
     depression the same in 1 − x;  β = 0 is linear; different β for the two directions make the cell asymmetric
     n = width/width_ref · exp((|V| − v_th)/v_0) for |V| ≥ v_th, else 0        (V = V_BL − V_SL)
+    with `v_disturb` > 0, below v_th: n = width/width_ref · exp((|V| − v_th)/v_disturb), read and half-select disturb
 
 Nothing here is physics: the numbers are the user's statement about a device. The gate limits the current to the
 transistor's saturation current, and V to what that leaves at the start of the pulse. Spread: each device draws
@@ -44,6 +45,7 @@ class MultilevelParams:
     v_set: A[float, _VOLT] = 1.0
     v_reset: A[float, _VOLT] = 1.0
     v_scale: A[float, Q("V", 1e-3, 10.0, "voltage that makes a pulse worth e pulses")] = 0.15
+    v_disturb: A[float, Q("V", 0.0, 1.0, "disturb below the threshold falls e-fold in this; 0: none")] = 0.0
     width: A[float, Q("s", 1e-12, 1e3, "reference pulse")] = 1e-6
     n: A[float, Q("", 1.0, 3.0, "slope factor of the transistor")] = 1.2
     v_t0: A[float, Q("V", -1.0, 3.0, "threshold of the transistor")] = 0.6
@@ -74,7 +76,7 @@ class MultilevelParams:
             kernel.MULTILEVEL, self.g_min, self.g_max, self.v_set, self.v_reset, self.n, self.v_t0, self.i_spec,
             self.d2d_min, self.d2d_max, self.d2d_v, self.c2c_v, self.noise, self.v_form, self.form_shape,
             self.g_pristine, self.r_short, self.levels, self.beta_set, self.beta_reset, self.width, self.v_scale, 0.0,
-            0.0,
+            0.0, self.v_disturb,
         ])  # fmt: skip
 
 

@@ -13,7 +13,8 @@ leaves the ends), `prodromakis` j·(1 − ((w − 0.5)² + 0.75)^p) (Prodromakis
 ends too), `rectangular` 1.
 
 The numbers are typical of an HfOx cell and fitted to nothing. Below the threshold nothing moves, so reading does not
-disturb. Spread: each device draws ln R_on, ln R_off and its thresholds, each half-cycle draws the thresholds again, a
+disturb, unless `v_disturb` > 0: then k/1000 · exp((|V| − v)/v_disturb) goes on below it, and adds above it (assumed).
+Spread: each device draws ln R_on, ln R_off and its thresholds, each half-cycle draws the thresholds again, a
 movement Δw adds noise of variance `noise`²·|Δw| (assumptions). Forming: the first |V| above a Weibull draw.
 """
 
@@ -56,6 +57,7 @@ class SliderParams:
     window: Literal["joglekar", "biolek", "prodromakis", "rectangular"] = "biolek"
     window_power: A[float, Q("", 0.1, 100.0, "p of the window")] = 2.0
     window_factor: A[float, Q("", 1e-3, 100.0, "j of the Prodromakis window")] = 1.0
+    v_disturb: A[float, Q("V", 0.0, 1.0, "disturb below the threshold falls e-fold in this; 0: none")] = 0.0
     n: A[float, Q("", 1.0, 3.0, "slope factor of the transistor")] = 1.2
     v_t0: A[float, Q("V", -1.0, 3.0, "threshold of the transistor")] = 0.6
     i_spec: A[float, Q("A", 1e-12, 1.0, "specific current of the transistor at 300 K")] = 2e-6
@@ -87,7 +89,7 @@ class SliderParams:
             kernel.SLIDER, 1.0 / self.r_off, 1.0 / self.r_on, self.v_set, self.v_reset, self.n, self.v_t0, self.i_spec,
             self.d2d_off, self.d2d_on, self.d2d_v, self.c2c_v, self.noise, self.v_form, self.form_shape,
             1.0 / self.r_pristine, self.r_short, self.k_set, self.k_reset, self.a_set, self.a_reset,
-            _WINDOWS[self.window], self.window_power, self.window_factor,
+            _WINDOWS[self.window], self.window_power, self.window_factor, self.v_disturb,
         ])  # fmt: skip
 
 

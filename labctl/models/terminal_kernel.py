@@ -34,7 +34,11 @@ JOGLEKAR, BIOLEK, PRODROMAKIS, RECTANGULAR = range(4)
 ) = range(17)  # fmt: skip
 P_K_SET, P_K_RESET, P_A_SET, P_A_RESET, P_WINDOW, P_POWER, P_FACTOR = range(17, 24)
 P_LEVELS, P_NL_SET, P_NL_RESET, P_WIDTH, P_V_SCALE = range(17, 22)
-NUMBERS = 24
+P_DISTURB = 24
+NUMBERS = 25
+
+CREEP = 1e-3
+"""A slider moves so much slower at its threshold than at twice that, where it is disturbed below the threshold."""
 
 X_STATE, X_TIME, X_RETENTION, X_OWN, X_MOVED, X_WEAR = range(6)
 N_EVENTS, N_TURNS, N_DIRECTION, N_READS, N_FORMED = range(5)
@@ -82,11 +86,17 @@ def _slide_rate(
     seen = min(abs(v), limit / conductance(w, g_off, g_on, p))
     threshold = scale * (p[P_V_SET] if v > 0.0 else p[P_V_RESET])
     if seen <= threshold:
-        return 0.0
-    strength = seen / threshold - 1.0
+        if p[P_DISTURB] == 0.0:
+            return 0.0
+        factor = CREEP * exp((seen - threshold) / p[P_DISTURB])
+    else:
+        strength = seen / threshold - 1.0
+        factor = float(strength ** (p[P_A_SET] if v > 0.0 else p[P_A_RESET]))
+        if p[P_DISTURB] > 0.0:
+            factor += CREEP
     if v > 0.0:
-        return float(p[P_K_SET] * strength ** p[P_A_SET]) * window_function(w, True, p)
-    return -float(p[P_K_RESET] * strength ** p[P_A_RESET]) * window_function(w, False, p)
+        return float(p[P_K_SET] * factor) * window_function(w, True, p)
+    return -float(p[P_K_RESET] * factor) * window_function(w, False, p)
 
 
 @njit(cache=True)
@@ -131,9 +141,12 @@ def step(
     """State of the multi-level cell after a pulse of `width` s worth a number of reference pulses, in closed form."""
     seen = min(abs(v), limit / conductance(x, g_off, g_on, p))
     threshold = scale * (p[P_V_SET] if v > 0.0 else p[P_V_RESET])
+    scale_v = p[P_V_SCALE]
     if seen < threshold:
-        return x
-    pulses = width / p[P_WIDTH] * exp((seen - threshold) / p[P_V_SCALE]) / (p[P_LEVELS] - 1.0)
+        scale_v = p[P_DISTURB]
+        if scale_v == 0.0:
+            return x
+    pulses = width / p[P_WIDTH] * exp((seen - threshold) / scale_v) / (p[P_LEVELS] - 1.0)
     bend = p[P_NL_SET] if v > 0.0 else p[P_NL_RESET]
     y = x if v > 0.0 else 1.0 - x
     if bend < 1e-6:

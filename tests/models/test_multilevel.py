@@ -96,3 +96,14 @@ def test_bad_parameters_are_refused() -> None:
     for bad in ({"g_min": 1.0}, {"levels": 1}, {"beta_set": -1.0}, {"width": float("inf")}):
         with pytest.raises(ParameterError):
             MultilevelParams(**bad)
+
+
+def test_disturb_below_the_threshold() -> None:
+    params = replace(IDEAL, v_disturb=0.05, beta_set=0.0)
+    array = build(params)
+    array.set_level(0.3)
+    array.pulse(0.9, 0.0, 3.3, 1e-4)  # 100 reference pulses, each worth exp(-0.1/0.05)
+    assert array.level[0] - 0.3 == pytest.approx(100 * np.exp(-2.0) / 255, rel=1e-6)
+    array.set_level(0.3)
+    array.pulse(0.2, 0.0, 3.3, 1.0)  # a million reads
+    assert 0 < array.level[0] - 0.3 < 1e-3

@@ -92,3 +92,24 @@ def test_bad_parameters_are_refused() -> None:
     for bad in ({"window": "square"}, {"r_on": 1e9}, {"k_set": float("nan")}, {"v_set": -1.0}):
         with pytest.raises(ParameterError):
             SliderParams(**bad)
+
+
+def test_disturb_below_the_threshold_grows_with_voltage_and_adds_up() -> None:
+    params = replace(IDEAL, v_disturb=0.05)
+    moved = []
+    for v in (0.2, 0.4, 0.7):  # a read, half and nearly full selection
+        once, split = build(params), build(params)
+        for array in (once, split):
+            array.set_level(0.3)
+        once.pulse(v, 0.0, 3.3, 1e-3)
+        for _ in range(50):
+            split.pulse(v, 0.0, 3.3, 2e-5)
+        moved.append(once.level[0] - 0.3)
+        assert split.level[0] - 0.3 == pytest.approx(moved[-1], rel=0.01, abs=1e-12)
+    assert moved[0] < 1e-4 < moved[2] < 0.7
+    assert moved[1] / moved[0] == pytest.approx(np.exp(0.2 / 0.05), rel=0.05)
+    fast, disturbed = build(), build(params)
+    for array in (fast, disturbed):
+        array.set_level(0.3)
+        array.pulse(1.5, 0.0, 3.3, 5e-7)
+    assert disturbed.level[0] == pytest.approx(fast.level[0], abs=2e-3), "a write is hardly another"
