@@ -232,6 +232,19 @@ def test_wear_and_doses_are_kept_after_an_error(tmp_path: Path) -> None:
     assert wear.sum() == wear[3, 3]
 
 
+def test_a_run_on_a_kept_chip_re_executes_and_leaves_the_chip(tmp_path: Path) -> None:
+    kept = on_disk(tmp_path, 'state = "chip.npz"')
+    files = []
+    for k in range(2):
+        with labctl.open_bench(kept, seed=1) as bench:
+            files.append(labctl.run("iv_sweep", bench, out=tmp_path / f"{k}.h5", points=40, cycles=2, dwell=1e-4).path)
+    before = (tmp_path / "chip.npz").read_bytes()
+    assert [verify(file).rows for file in files] == [labctl.load(file).row_count() for file in files]
+    assert (tmp_path / "chip.npz").read_bytes() == before
+    first, second = (labctl.load(file).table()["i"] for file in files)
+    assert not np.array_equal(first, second), "the second run found the chip as the first had left it"
+
+
 def test_a_state_that_is_not_this_chips_is_refused_and_left_alone(tmp_path: Path) -> None:
     with labctl.open_bench(on_disk(tmp_path, 'state = "chip.npz"')) as bench:
         switch(bench, 0, 0)

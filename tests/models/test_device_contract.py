@@ -4,6 +4,7 @@ A new model adds one line to `CASES`.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from labctl.errors import LabctlError, UsageError
 from labctl.models.device import DeviceModel
-from labctl.models.effects import Defects
+from labctl.models.effects import Defects, Effects
 from labctl.models.filament import FilamentArray
 from labctl.models.generative_array import GenerativeArray
 from labctl.models.multilevel import MultilevelArray
@@ -219,6 +220,72 @@ def test_another_state_is_refused_and_leaves_the_array(case: Case) -> None:
         with pytest.raises(UsageError):
             array.restore(bad)
         assert same(before, array.state())
+
+
+def only(**effects: float) -> Effects:
+    """Nothing but these effects."""
+    return replace(Effects.none(), **effects)  # type: ignore[arg-type]
+
+
+def cycle(array: DeviceModel, case: Case, effective: int = 1) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """ln G after the RESET and after the SET of the last of some cycles."""
+    for _ in range(effective):
+        array.pulse(*case.reset_pulse)
+        low = array.read(*case.read, 0.0)
+        array.pulse(*case.set_pulse)
+    return np.log(low / case.read[0]), np.log(array.read(*case.read, 0.0) / case.read[0])
+
+
+def test_devices_differ_and_so_do_cycles(case: Case) -> None:
+    array = case.build((40,), seed=21, effects=Effects.none())
+    runs = [cycle(array, case) for _ in range(12)]
+    for state in (0, 1):
+        g = np.array([run[state] for run in runs])
+        within, between = g.std(axis=0, ddof=1).mean(), g.mean(axis=0).std(ddof=1)
+        assert 1e-4 < within < 1.5
+        assert 0.01 < between < 1.5
+
+
+def test_retention_follows_arrhenius(case: Case) -> None:
+    """A month at 85 °C takes more of ln G than one at 27 °C, by E_a = 1.2 eV; 25 months take 5 times more (β = ½)."""
+    month, lost = 30 * 86400.0, []
+    for seconds, kelvin in ((month, 358.0), (month, 300.0), (25 * month, 300.0)):
+        array = case.build((200,), seed=22, effects=only(retention=1.0))
+        _, before = cycle(array, case)
+        array.wait(seconds, kelvin)
+        after = np.log(array.read(*case.read, 0.0) / case.read[0])
+        lost.append(np.median(before - after))
+    assert 0.05 < lost[0] < 1.0
+    factor = np.exp(1.2 / 8.617e-5 * (1 / 300 - 1 / 358)) ** 0.5
+    assert lost[0] / lost[1] == pytest.approx(factor, rel=0.25)
+    assert lost[2] / lost[1] == pytest.approx(5.0, rel=0.1)
+
+
+def test_random_telegraph_noise_is_larger_at_lower_current(case: Case) -> None:
+    spreads = []
+    for last in (0, 1):
+        array = case.build((100,), seed=23, effects=only(rtn=1.0, rtn_traps=3))
+        cycle(array, case)
+        if last == 0:
+            array.pulse(*case.reset_pulse)
+        levels = []
+        for _ in range(60):
+            array.wait(7.0)
+            levels.append(array.read(*case.read, 1e5))
+        g = np.array(levels)
+        spreads.append(np.median(g.std(axis=0) / g.mean(axis=0)))
+    assert 0.002 < spreads[1] < 0.05
+    assert spreads[0] > 1.5 * spreads[1]
+
+
+def test_wear_closes_the_window(case: Case) -> None:
+    worn = only(endurance_life=30.0, endurance_shape=2.0, endurance_spread=0.0)
+    array = case.build((60,), seed=24, effects=worn)
+    windows = []
+    for cycles in (1, 29, 60):
+        low, high = cycle(array, case, cycles)
+        windows.append(np.median(high - low))
+    assert windows[0] > 1.5 * windows[1] > 1.5 * 1.3 * windows[2]
 
 
 NAN = float("nan")
