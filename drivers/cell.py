@@ -12,6 +12,7 @@ from drivers.fpga.board import Reading
 from drivers.fpga.messages import NONE, LineKind, Source
 from drivers.fpga.program import (
     SAMPLE_UNIT,
+    SETTLE,
     Branch,
     Commit,
     Condition,
@@ -28,6 +29,7 @@ from drivers.fpga.program import (
     reg,
 )
 from labctl.errors import UsageError
+from labctl.quantity import si
 
 if TYPE_CHECKING:
     from drivers.bench import Bench
@@ -38,6 +40,8 @@ END = "end"
 """Label of a program's end."""
 CUT_OFF_POINTS = 1000
 """Points of a sweep that fit with a current cut-off."""
+BOTH = 2
+"""Polarity while both lines of the cell are driven, see `CellProgram.levels`."""
 LEAD = 50e-9
 """Seconds that the gate is up before and after a pulse."""
 
@@ -65,6 +69,7 @@ class CellProgram:
         self._labels: dict[str, int] = {}  # name → instruction
         self._branches: dict[int, str] = {}  # instruction → where it leads
         self._sampled: list[tuple[int, float]] = []  # polarity and voltage of each sample
+        self._others = False  # whether the other lines are biased
         self.pulses = 0  # that it applies at most
         self.instructions: list[Instruction] = []
 
@@ -88,11 +93,68 @@ class CellProgram:
         self.instructions += [Delay(ticks) for ticks in self._bench.pieces(seconds)]
         return self
 
-    def sample(self, average: int = 16) -> "CellProgram":
-        """Sample the current at the present voltage, with auto-range; one reading, whose tag counts the samples."""
+    def levels(self, v_bl: float, v_sl: float, v_wl: float, seconds: float) -> "CellProgram":
+        """Drive both lines of the cell and its gate (V) for `seconds` in all, and go on; nothing can be sampled then.
+
+        Raises `UsageError` for less than what an output change takes.
+        """
+        bench = self._bench
+        rest = bench.ticks(seconds) - SETTLE
+        if rest < 0:
+            least = si(SETTLE * bench.board.identity.tick, "s")
+            raise UsageError(f"a level of {si(seconds, 's')} is too short; an output change takes {least}")
+        bench.check({"BL_DRIVE": v_bl, "SL_DRIVE": v_sl, "WL_DRIVE": v_wl})
+        if self._polarity != BOTH:
+            self._turn(1.0)
+            cell = self._cell
+            self.instructions += [
+                Dac(self._bl, 0),
+                Dac(self._sl, 0),
+                Connect(LineKind.SL, cell.row, Source.DAC + self._sl),
+            ]
+            self._polarity = BOTH
+        volts = {self._bl: v_bl, self._sl: v_sl, self._wl: v_wl}
+        self.instructions += [Dac(channel, bench.board.code(channel, v)) for channel, v in volts.items()]
+        self.instructions += [Commit(), *(Delay(ticks) for ticks in [rest] * (rest > 0))]
+        self._v = v_bl - v_sl
+        return self
+
+    def others(self, v: float, v_bl: float, v_sl: float, all_gates: bool = False) -> "CellProgram":
+        """Put the other bit and source lines at these voltages (V) while the cell gets voltages of the sign of `v`.
+
+        They stay there until the sign turns, or the program ends. all_gates: the gates of the other rows move with the
+        cell's; else they stay at 0 V. The drive that this sign leaves free serves one kind of lines, BIAS_DRIVE the
+        other: raises `StationError` where the station wires no converter to it.
+        """
+        bench, cell, chip = self._bench, self._cell, self._bench.station.chip
+        pins = {LineKind.BL: "BIAS_DRIVE", LineKind.SL: "SL_DRIVE"}
+        if v < 0:
+            pins = {LineKind.BL: "BL_DRIVE", LineKind.SL: "BIAS_DRIVE"}
+        volts = {pins[LineKind.BL]: v_bl, pins[LineKind.SL]: v_sl}
+        converters = {pin: bench.station.converter(pin) for pin in volts}
+        bench.check(volts)
+        self._turn(v)
+        columns = (column for column in range(chip.columns) if column != cell.column)
+        rows = [row for row in range(chip.rows) if row != cell.row]
+        to = {kind: Source.DAC + converters[pin] for kind, pin in pins.items()}
+        self.instructions += [Connect(LineKind.BL, column, to[LineKind.BL]) for column in columns]
+        self.instructions += [Connect(LineKind.SL, row, to[LineKind.SL]) for row in rows]
+        self.instructions += [Connect(LineKind.WL, row, Source.DAC + self._wl) for row in rows if all_gates]
+        self.instructions += [
+            Dac(converters[pin], bench.board.code(converters[pin], level)) for pin, level in volts.items()
+        ]
+        self.instructions.append(Commit())
+        self._others = True
+        return self
+
+    def sample(self, average: int = 16, range: int = NONE) -> "CellProgram":
+        """Sample the current at the present voltage; one reading, whose tag counts the samples.
+
+        range: of the amplifier, so that every sample takes equally long; NONE: auto-range.
+        """
         cell = self._cell
         line = (LineKind.BL, cell.column) if self._polarity < 0 else (LineKind.SL, cell.row)
-        self.instructions.append(Read(*line, range=NONE, average=average, tag=len(self._sampled), register=0))
+        self.instructions.append(Read(*line, range=range, average=average, tag=len(self._sampled), register=0))
         self._sampled.append((self._polarity, self._v))
         return self
 
@@ -122,23 +184,35 @@ class CellProgram:
         """Route the lines for positive (1) or negative (−1) voltages; returns the converter that drives."""
         return self._turn(float(polarity))
 
-    def pulse(self, v: float, v_wl: float, width: float) -> "CellProgram":
-        """One pulse, the gate up `LEAD` before and after it: SET for v > 0, RESET for v < 0."""
+    def pulse(self, v: float, v_wl: float, width: float, log: bool = False) -> "CellProgram":
+        """One pulse, the gate up `LEAD` before and after it: SET for v > 0, RESET for v < 0.
+
+        log: keep a record of it, whose tick is when its gate fell.
+        """
         drive = self._turn(v)
         self._bench.check({"BL_DRIVE" if v >= 0 else "SL_DRIVE": abs(v), "WL_DRIVE": v_wl})
         board, ticks = self._bench.board, self._bench.ticks
         level, gate_level = board.code(drive, abs(v)), board.code(self._wl, v_wl)
         lead = ticks(LEAD)
-        self.instructions.append(Pulse(drive, level, ticks(width), self._wl, gate_level, lead, lead, log=False, tag=0))
+        self.instructions.append(Pulse(drive, level, ticks(width), self._wl, gate_level, lead, lead, log=log, tag=0))
         self._v = 0.0
         self.pulses += 1
         return self
 
-    def body(self) -> "CellProgram":
-        """A new, empty program to be repeated within this one."""
+    def body(self, held: bool = False) -> "CellProgram":
+        """A new, empty program to be repeated within this one.
+
+        held: it begins with the lines as they are now, and must end with them so.
+        """
         if not self._attached:
             self.hold(0.0, 0.0)
-        return CellProgram(self._cell, attached=True)
+        body = CellProgram(self._cell, attached=True)
+        body._sampled = self._sampled
+        if held:
+            body._polarity, body._v, body._others = self._polarity, self._v, self._others
+        else:
+            self._let_go()
+        return body
 
     def repeat(self, body: "CellProgram", times: int) -> "CellProgram":
         """Carry out `body` (see there) `times` times. Uses register 15."""
@@ -147,7 +221,7 @@ class CellProgram:
             start = length(self.instructions)
             self.instructions += [*body.instructions, Loop(15, start)]
             self.pulses += times * body.pulses
-            self._polarity = body._polarity
+            self._polarity, self._v, self._others = body._polarity, body._v, body._others
         return self
 
     def run(self) -> Iterator[Reading]:
@@ -162,7 +236,7 @@ class CellProgram:
     def records(self) -> Iterator[NDArray[np.void]]:
         """Run the program; its records in blocks as they come. Raises `LimitError` as `run` does."""
         self._cell.admit(self.pulses)
-        program = [*self.instructions, End()]
+        program = [*self.instructions, *self._release(), End()]
         labels = {END: len(self.instructions), **self._labels}
         at = {name: length(self.instructions[: labels[name]]) for name in set(self._branches.values())}
         for index, name in self._branches.items():
@@ -181,11 +255,32 @@ class CellProgram:
         """Route the lines for the sign of `v`; returns the converter that drives."""
         polarity = 1 if v >= 0 else -1
         if polarity != self._polarity:
+            self._let_go()
             if self._polarity:
                 self.instructions += [Dac(self._bl, 0), Dac(self._sl, 0), Commit()]
             self.instructions += [*self._routes(polarity), Commit()]
             self._polarity = polarity
         return self._bl if polarity > 0 else self._sl
+
+    def _let_go(self) -> None:
+        self.instructions += self._release()
+        self._others = False
+
+    def _release(self) -> list[Instruction]:
+        """Take the bias off the other lines: bit lines float, source lines and gates are grounded."""
+        if not self._others:
+            return []
+        cell, chip = self._cell, self._bench.station.chip
+        drives = [self._bench.station.converter("BIAS_DRIVE"), self._bl if self._polarity < 0 else self._sl]
+        rows = [row for row in range(chip.rows) if row != cell.row]
+        return [
+            *(Dac(drive, 0) for drive in drives),
+            *(Connect(LineKind.WL, row, Source.GROUND) for row in rows),
+            Commit(),
+            *(Connect(LineKind.BL, column, Source.FLOAT) for column in range(chip.columns) if column != cell.column),
+            *(Connect(LineKind.SL, row, Source.GROUND) for row in rows),
+            Commit(),
+        ]
 
     def _routes(self, polarity: int) -> list[Instruction]:
         cell = self._cell

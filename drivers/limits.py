@@ -48,6 +48,9 @@ class Limits:
             LimitRule(f"{kind.upper()}_DRIVE", None, 0.0, most[f"v_{kind}"], f"limits.v_{kind} of the station")
             for kind in ("wl", "bl", "sl")
         ]
+        if "BIAS_DRIVE" in station.converters:  # lines that are not selected, of either kind
+            low, name = min((most["v_bl"], "v_bl"), (most["v_sl"], "v_sl"))
+            rules.append(LimitRule("BIAS_DRIVE", None, 0.0, low, f"limits.{name} of the station"))
         rules += [  # rows whose source line has a converter of its own
             LimitRule(f"SL{row}", None, 0.0, most["v_sl"], "limits.v_sl of the station")
             for row in range(chip.rows)

@@ -34,3 +34,10 @@ ATTEMPTS = Q("", 1, 10_000, "pulses that a cell may get")
 CONFIRM = Q("s", 0, 100, "from a reading in the band to the one that confirms it; 0: no second reading")
 R_SHORT = Q("Ω", 1, 100e3, "a cell below this is shorted, unless a few RESET pulses bring it back")
 NUMBER = Q("", meaning="pulses applied")
+
+ENDED = Q(
+    "",
+    meaning="done, or why its numbers say nothing: shorted (beyond the largest range, or below r_short), open (nothing"
+    " could be resolved: a broken line, or a pristine cell) or negative (current against the voltage)",
+)
+AFTER = Q("s", meaning="after the end of the pulse")

@@ -28,6 +28,8 @@ SHORT: dict[str, dict[str, Any]] = {
     "program_verify": {"rows": [0], "columns": [0, 1, 2]},
     "state_seeker": {"v_wl_step": 0.2, "hold": 0.01},
     "program_weights": {"rows": [0, 1], "levels": 16, "times": [2.0]},
+    "read_noise": {"samples": 300},
+    "relaxation": {"rows": [0], "dense": 5, "per_decade": 2},
 }
 
 
