@@ -7,7 +7,7 @@ from typing import Annotated as A
 import numpy as np
 
 from drivers.bench import Bench
-from drivers.quantities import ALL_COLUMNS, ALL_ROWS, COLUMN, COLUMNS, ROW, ROWS, STATUS, V_READ, V_WL_READ
+from drivers.quantities import ALL_COLUMNS, ALL_ROWS, COLUMN, COLUMNS, R_SHORT, ROW, ROWS, STATUS, V_READ, V_WL_READ
 from labctl.protocol import protocol
 from labctl.quantity import Q, inclusive
 from labctl.reader import Run
@@ -16,12 +16,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+ENDS = Q(
+    "",
+    meaning="formed, already (it conducted before: no pulse), never (the ramp ended), shorted, or open (not even a"
+    " pristine cell's leakage flows)",
+)
+
+
 class Formed(NamedTuple):
     """How the forming of one cell ended."""
 
     row: A[int, ROW]
     column: A[int, COLUMN]
-    status: A[str, Q("", meaning="formed, already (it conducted before: no pulse), never (ramp ended), or shorted")]
+    status: A[str, ENDS]
     v_form: A[float, Q("V", meaning="bit line voltage of the last pulse; NaN where there was none")]
     width: A[float, Q("s", meaning="width of the last pulse; NaN where there was none")]
     pulses: A[int, Q("", meaning="pulses applied")]
@@ -70,6 +77,7 @@ def forming(
     r_formed: A[float, Q("Ω", 100, 10e6, "a cell below this is formed")] = 50e3,
     v_read: A[float, V_READ] = 0.2,
     v_wl_read: A[float, V_WL_READ] = 2.5,
+    r_short: A[float, R_SHORT] = 2e3,
 ) -> Iterator[Formed | Step]:
     """Ramp pulses on each selected cell until its resistance falls below `r_formed`; formed cells get no pulse.
 
@@ -82,13 +90,15 @@ def forming(
             program = cell.program().read(v_read, v_wl_read).stop_at(v_read / r_formed)
             for v, width in ramp:
                 program.pulse(v, v_wl, width).read(v_read, v_wl_read).stop_at(v_read / r_formed)
+            program.hold(v_start, v_wl).sample().hold(0.0, 0.0)  # a cell that did not form at least leaks
             readings = list(program.run())
+            leak = readings.pop() if readings[-1].v != v_read else None
             last, pulses = readings[-1], len(readings) - 1
-            conducts = last.status == "over" or last.current >= v_read / r_formed
             v_form, width = ramp[pulses - 1] if pulses else (float("nan"), float("nan"))
-            status = (
-                ("shorted" if last.status == "over" else "formed" if pulses else "already") if conducts else "never"
-            )
+            if leak is not None:
+                status = "open" if leak.status in ("below", "open") else "never"
+            else:
+                status = "shorted" if last.status == "over" or last.r < r_short else "formed" if pulses else "already"
             yield Formed(cell.row, cell.column, status, v_form, width, pulses, last.r)
             for number, reading in enumerate(readings):
                 v, width = ramp[number - 1] if number else (float("nan"), float("nan"))

@@ -35,80 +35,39 @@ def station(formed: bool) -> Station:
     return parse_station((text if formed else text.replace("formed = true", "formed = false")) + FAULTS, "faulty")
 
 
+FORMED = {
+    "shorted": {"shorted"},
+    "open": {"open"},
+    "stuck": {"stuck"},
+    "never_forming": {"open"},
+    "open line": {"open"},
+    "good": {"done", "already"},
+}
+"""What a protocol that moves formed cells says of each."""
+PRISTINE = {
+    "shorted": {"shorted"},
+    "open": {"open"},
+    "stuck": {"never"},
+    "never_forming": {"never"},
+    "open line": {"open"},
+    "good": {"formed"},
+}
+READ = {
+    "shorted": {"ok", "over"},
+    "open": {"below"},
+    "stuck": {"ok"},
+    "never_forming": {"below"},
+    "open line": {"below"},
+    "good": {"ok"},
+}
 # protocol → (parameters, whether the array is formed, place → the statuses that name it)
 SAID: dict[str, tuple[dict[str, Any], bool, dict[str, set[str]]]] = {
-    "forming": (
-        {},
-        False,
-        {
-            "shorted": {"shorted", "already"},
-            "open": {"open", "never"},
-            "stuck": {"never"},
-            "never_forming": {"never", "open"},
-            "open line": {"open", "never"},
-            "good": {"formed"},
-        },
-    ),
-    "switch_seeker": (
-        {"switches": 4},
-        True,
-        {
-            "shorted": {"shorted"},
-            "open": {"open"},
-            "stuck": {"stuck"},
-            "never_forming": {"open"},
-            "open line": {"open"},
-            "good": {"done"},
-        },
-    ),
-    "state_seeker": (
-        {"hold": 0.01},
-        True,
-        {
-            "shorted": {"shorted"},
-            "open": {"open"},
-            "stuck": {"stuck"},
-            "never_forming": {"open"},
-            "open line": {"open"},
-            "good": {"done"},
-        },
-    ),
-    "converge_to_state": (
-        {"v_step": 0.3, "r_target": 30e3},
-        True,
-        {
-            "shorted": {"shorted"},
-            "open": {"open"},
-            "stuck": {"stuck"},
-            "never_forming": {"open"},
-            "open line": {"open"},
-            "good": {"done", "already"},
-        },
-    ),
-    "program_verify": (
-        {},
-        True,
-        {
-            "shorted": {"shorted"},
-            "open": {"open"},
-            "stuck": {"stuck"},
-            "never_forming": {"open"},
-            "open line": {"open"},
-            "good": {"done", "already"},
-        },
-    ),
-    "read_map": (
-        {},
-        True,
-        {
-            "shorted": {"ok", "over"},
-            "open": {"below"},
-            "stuck": {"ok"},
-            "never_forming": {"below"},
-            "open line": {"below"},
-            "good": {"ok"},
-        },
-    ),
+    "converge_to_state": ({"v_step": 0.3, "r_target": 30e3}, True, FORMED),
+    "forming": ({}, False, PRISTINE),
+    "program_verify": ({}, True, FORMED),
+    "read_map": ({}, True, READ),
+    "state_seeker": ({"hold": 0.01}, True, FORMED),
+    "switch_seeker": ({"switches": 4}, True, FORMED),
 }
 
 
