@@ -31,9 +31,10 @@ class ColumnProgram:
     def __init__(self, bench: "Bench", rows: Sequence[int], columns: Sequence[int]) -> None:
         chip = bench.station.chip
         for what, lines, n in (("row", rows, chip.rows), ("column", columns, chip.columns)):
-            for line in lines:
-                if not 0 <= line < n or lines.count(line) > 1:
-                    raise UsageError(f"{what} {line} is not there once; {chip.name} has {what}s 0 … {n - 1}")
+            if wrong := [line for line in lines if not 0 <= line < n]:
+                raise UsageError(f"there is no {what} {wrong[0]}; {chip.name} has {what}s 0 … {n - 1}")
+            if twice := [line for line in lines if lines.count(line) > 1]:
+                raise UsageError(f"{what} {twice[0]} is named twice; give each {what} of the matrix once")
         self._bench, self._rows = bench, tuple(rows)
         self._wl = bench.station.converter("WL_DRIVE")
         self._open: frozenset[int] = frozenset()

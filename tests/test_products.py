@@ -223,8 +223,8 @@ def test_faulty_cells_and_lines_are_named(tmp_path: Path) -> None:
     ("parameters", "error", "message"),
     [
         ({"columns": [0, 1, 2], "pairs": True}, UsageError, "3 columns make no pairs"),
-        ({"rows": [0, 16]}, UsageError, "row 16"),
-        ({"columns": [1, 1]}, UsageError, "column 1"),
+        ({"rows": [0, 16]}, UsageError, "there is no row 16; UNICO .* has rows 0 … 15"),
+        ({"columns": [1, 1]}, UsageError, "column 1 is named twice"),
         ({"inputs": "x.csv"}, UsageError, "vectors of 2 inputs; this matrix has 16 rows"),
         ({"inputs": "x.csv", "rows": [0, 1], "bits": 2}, UsageError, "2 bits go up to 3"),
         ({"inputs": "half.csv", "rows": [0, 1]}, UsageError, "whole numbers"),
