@@ -31,11 +31,16 @@ def test_scripts_run_and_leave_their_files(
     assert len(list(tmp_path.glob("*.png"))) == len(runs)
 
 
-def test_the_protocol_of_the_tutorial_runs(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+@pytest.mark.parametrize(
+    ("number", "name", "column", "rows"), [(0, "rate_after_pause", "rate", 3), (1, "reset_ladder", "g", 8)]
+)
+def test_the_protocols_of_the_tutorial_run(
+    number: int, name: str, column: str, rows: int, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
     page = (pytestconfig.rootpath / "docs" / "write-a-protocol.md").read_text(encoding="utf-8")
-    code = page.split("```python\n", 1)[1].split("```", 1)[0]
+    code = page.split("```python\n")[number + 1].split("```", 1)[0]
     (tmp_path / "mine.py").write_text(code, encoding="utf-8")
     with labctl.open_bench("sim", seed=1) as bench:
-        run = labctl.run(f"{tmp_path / 'mine.py'}:rate_after_pause", bench, out=tmp_path / "mine.h5")
-    assert run.row_count() == 3
-    assert (run.table()["rate"] > 0).all()
+        run = labctl.run(f"{tmp_path / 'mine.py'}:{name}", bench, out=tmp_path / "mine.h5")
+    assert run.row_count() == rows
+    assert (run.table()[column] > 0).all()
