@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from drivers.bench import Bench
 from drivers.quantities import COLUMN, NUMBER, ROW, STATUS
-from drivers.verify import OUTCOME, Band, Outcome, Pulse, Ramp, known, write_verify
+from drivers.verify import OUTCOME, STILL, Band, Outcome, Pulse, Ramp, known, write_verify
 from labctl.analysis.levels import effective_bits
 from labctl.quantity import Q
 from labctl.weights import LevelTable
@@ -29,7 +29,7 @@ from labctl.weights import LevelTable
 LEVEL = Q("", meaning="number of the level, from 0")
 TARGET = Q("S", meaning="conductance of the level")
 FAULTY = ("shorted", "open", "stuck", "negative")
-"""Cells that no further round can help."""
+"""Cells that no further round can help; stuck only after pulses of both polarities did not move it."""
 GIVE_UP = 3
 """Rounds in a row that may end without reaching the band before a cell is given up."""
 COARSE = 0.05
@@ -118,7 +118,6 @@ class _State:
     """What is known of one cell: its last pulse and reading, and where its ramps ended."""
 
     aim: Aim
-    number: int
     pulses: int = 0
     rounds: int = 0
     failures: int = 0
@@ -129,6 +128,12 @@ class _State:
     was_pulsed: bool = False
     age: float = float("nan")
     ends: dict[int, float] = field(default_factory=dict)
+    seen: list[float] = field(default_factory=list)  # conductances before and after its pulses
+
+    @property
+    def responds(self) -> bool:
+        """Whether pulses have ever moved it."""
+        return bool(self.seen) and (min(self.seen) == 0.0 or max(self.seen) / min(self.seen) >= STILL)
 
 
 class Curve:
@@ -154,11 +159,16 @@ class Programmer:
 
     def __init__(self, bench: Bench, recipe: Recipe, aims: Sequence[Aim]) -> None:
         self.bench, self.recipe = bench, recipe
-        self.states = [_State(aim, number) for number, aim in enumerate(aims)]
+        self.states = [_State(aim) for aim in aims]
         self.round = 0
         self._spent = 0
         self._now = 0.0  # time of the last reading, on the bench's clock
         levels = recipe.table.values
+        coarse = recipe.reading._replace(
+            set=recipe.set._replace(step=COARSE), reset=recipe.reset, attempts=200, confirm=0.0
+        )
+        self._up = coarse._replace(low=levels[-1], high=1 / coarse.r_short)
+        self._down = coarse._replace(low=0.0, high=max(levels[0], levels[-1] / 50))
         self._nodes = np.linspace(levels[0], levels[-1], 17)
         self.rise = Curve(self._nodes, np.full(17, recipe.set.start))
         self.fall = Curve(self._nodes, np.full(17, recipe.reset.start))
@@ -199,16 +209,18 @@ class Programmer:
             first = state.ends[polarity] - (ramp.back or 0.0) if polarity in state.ends else start[polarity]
             ramps.append(ramp._replace(start=float(np.clip(first, ramp.start, ramp.stop)), floor=ramp.start))
         band = recipe.reading._replace(low=max(g - half, 0.0), high=g + half, set=ramps[0], reset=ramps[1])
+        if state.failures:  # a turn of the polarity may change what a cell can reach, or show that it is stuck
+            yield from self._keep(state, self._verify(aim, self._up if state.g > g else self._down))
         end = self._verify(aim, band)
-        state.rounds, state.status, state.g = self.round, end.status, known(end.last)
-        state.g_now = state.g
-        state.failures = 0 if end.status in ("done", "already") else state.failures + 1
         yield from self._keep(state, end)
+        tried_both = state.failures > 0 and not state.responds
+        state.status = "never" if end.status == "stuck" and not tried_both else end.status
+        state.rounds, state.g, state.g_now = self.round, known(end.last), known(end.last)
+        state.failures = 0 if end.status in ("done", "already") else state.failures + 1
         if end.pulses:
             last = end.pulses[-1]
             polarity = 0 if last.v > 0 else 1
             value = last.v_wl if polarity == 0 else -last.v
-            state.t_last, state.was_pulsed = end.t_pulse, True
             if end.status == "done":
                 state.ends = {polarity: value}
                 (self.rise, self.fall)[polarity].learn(last.g_after, value)
@@ -246,7 +258,10 @@ class Programmer:
     def _keep(self, state: _State, end: Outcome) -> Iterator[Pulse]:
         for pulse in end.pulses:
             yield pulse._replace(number=state.pulses + pulse.number)
+        if end.pulses:
+            state.t_last, state.was_pulsed = end.t_pulse, True
         state.pulses += len(end.pulses)
+        state.seen += [g for pulse in end.pulses for g in (pulse.g_before, pulse.g_after) if np.isfinite(g)]
         self._spent += len(end.pulses)
 
     def target(self, state: _State) -> float:
@@ -257,23 +272,18 @@ class Programmer:
 
     def _calibrate(self) -> Iterator[Pulse]:
         """Bring a few cells from g_min to g_max and back; the medians of what they needed are the curves."""
-        recipe, levels = self.recipe, self.recipe.table.g
+        recipe = self.recipe
         few = np.linspace(0, len(self.states) - 1, min(recipe.calibration, len(self.states))).round().astype(int)
-        coarse = recipe.reading._replace(
-            set=recipe.set._replace(step=COARSE), reset=recipe.reset, attempts=200, confirm=0.0
-        )
-        top = coarse._replace(low=levels[-1], high=1 / coarse.r_short)
-        bottom = coarse._replace(low=0.0, high=max(levels[0], levels[-1] / 50))
         rises: list[list[tuple[float, float]]] = []
         falls: list[list[tuple[float, float]]] = []
         for number in dict.fromkeys(few.tolist()):
             state = self.states[number]
-            for band, found in ((top, []), (bottom, falls), (top, rises)):
+            for band, found in ((self._up, []), (self._down, falls), (self._up, rises)):
                 end = self._verify(state.aim, band)
                 yield from self._keep(state, end)
                 if end.status in FAULTY:
                     break
-                if band is bottom:
+                if band is self._down:
                     found.append([(-p.v, -p.g_after) for p in end.pulses if p.v < 0])
                 else:
                     found.append([(p.v_wl, p.g_after) for p in end.pulses if p.v > 0])

@@ -27,7 +27,7 @@ from drivers.quantities import (
     WIDTH,
 )
 from drivers.verify import Band, Pulse
-from labctl.analysis.levels import confusion
+from labctl.analysis.levels import confusion, effective_bits
 from labctl.errors import UsageError
 from labctl.protocol import protocol
 from labctl.quantity import Q
@@ -38,9 +38,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Floats = NDArray[np.float64]
+
 
 def plot(run: Run, figure: "Figure") -> None:
-    """At the relaxation re-check (above) and at the last re-read (below): distributions, and what is read as what."""
+    """At the last re-check of each cell (above) and at the last re-read (below): what the levels have become."""
     cells, samples = run.table(), run.table("sample")
     targets = np.linspace(run.params["g_min"], run.params["g_max"], run.params["levels"])
     times = np.unique(samples["requested"])
@@ -50,22 +52,34 @@ def plot(run: Run, figure: "Figure") -> None:
             level, g = cells["level"], cells["g_relaxed"]
         else:
             level, g = (samples[name][samples["requested"] == time] for name in ("level", "g"))
-        draw_levels(left, targets, level, g)
-        matrix = confusion(level, g, targets)
-        share = matrix.counts / np.maximum(matrix.counts.sum(1, keepdims=True), 1)
-        image = right.imshow(share[:, :-1], vmin=0, vmax=1, cmap="Blues", origin="lower")
-        figure.colorbar(image, ax=right, label="share of the level")
-        left.set(title=f"{time:g} s after the last pulse", xlabel="conductance (µS)", ylabel="share below")
-        right.set(title=f"{matrix.misread_all.value:.1%} misread", xlabel="read as level", ylabel="level")
+        (draw_levels if len(targets) <= 32 else draw_deviation)(left, right, targets, level, g)
+        left.set_title(f"{time:g} s after the last pulse")
+        left.grid(True, alpha=0.3)
 
 
-def draw_levels(axes: "Axes", targets: NDArray[np.float64], level: NDArray[np.int64], g: NDArray[np.float64]) -> None:
-    """The cumulative distribution of each level, its target dashed."""
+def draw_levels(left: "Axes", right: "Axes", targets: Floats, level: NDArray[np.int64], g: Floats) -> None:
+    """The cumulative distribution of each level, its target dashed; which level is read as which."""
     for number in np.unique(level):
         values = np.sort(g[(level == number) & np.isfinite(g)]) * 1e6
-        [line] = axes.plot(values, (np.arange(len(values)) + 0.5) / max(len(values), 1), linewidth=0.9)
-        axes.axvline(targets[number] * 1e6, color=line.get_color(), linewidth=0.5, linestyle="--")
-    axes.grid(True, alpha=0.3)
+        [line] = left.plot(values, (np.arange(len(values)) + 0.5) / max(len(values), 1), linewidth=0.9)
+        left.axvline(targets[number] * 1e6, color=line.get_color(), linewidth=0.5, linestyle="--")
+    left.set(xlabel="conductance (µS)", ylabel="share below")
+    matrix = confusion(level, g, targets)
+    share = matrix.counts / np.maximum(matrix.counts.sum(1, keepdims=True), 1)
+    image = right.imshow(share[:, :-1], vmin=0, vmax=1, cmap="Blues", origin="lower")
+    right.figure.colorbar(image, ax=right, label="share of the level")
+    right.set(title=f"{matrix.misread_all.value:.1%} misread", xlabel="read as level", ylabel="level")
+
+
+def draw_deviation(left: "Axes", right: "Axes", targets: Floats, level: NDArray[np.int64], g: Floats) -> None:
+    """For levels closer than they can be told apart: conductance against level, and how far it is off."""
+    left.plot(targets * 1e6, targets * 1e6, color="gray", linewidth=0.8)
+    left.plot(targets[level] * 1e6, g * 1e6, ".", markersize=2)
+    left.set(xlabel="level (µS)", ylabel="conductance (µS)")
+    off = (g - targets[level])[np.isfinite(g)]
+    right.hist(np.clip(off * 1e6, -20, 20), bins=80)
+    bits = effective_bits(off, targets[-1] - targets[0])
+    right.set(title=f"{bits:.2f} effective bits", xlabel="deviation (µS), ends gathered", ylabel="cells", yscale="log")
 
 
 @protocol(total=lambda rows, columns, **_: len(rows) * len(columns), plot=plot)
@@ -86,7 +100,7 @@ def multilevel(
     rounds: A[int, Q("", 1, 1000, "rounds at most: program what is not in its band, re-check")] = 12,
     attempts: A[int, ATTEMPTS] = 25,
     calibration: A[int, Q("", 0, 1000, "cells on which the start values of the ramps are measured")] = 8,
-    v_set: A[float, V_SET] = 3.0,
+    v_set: A[float, V_SET] = 3.6,
     v_wl_set_start: A[float, Q("V", 0, 4.5, "lowest gate voltage of SET")] = 1.4,
     v_wl_set: A[float, V_WL_SET] = 2.6,
     v_wl_step: A[float, Q("V", 1e-3, 1, "step of the gate voltage of SET")] = 0.02,

@@ -111,7 +111,7 @@ def program_weights(
     rounds: A[int, Q("", 1, 1000, "rounds at most: program what is not in its band, re-check")] = 12,
     attempts: A[int, ATTEMPTS] = 25,
     calibration: A[int, Q("", 0, 1000, "cells on which the start values of the ramps are measured")] = 8,
-    v_set: A[float, V_SET] = 3.0,
+    v_set: A[float, V_SET] = 3.6,
     v_wl_set_start: A[float, Q("V", 0, 4.5, "lowest gate voltage of SET")] = 1.4,
     v_wl_set: A[float, V_WL_SET] = 2.6,
     v_wl_step: A[float, Q("V", 1e-3, 1, "step of the gate voltage of SET")] = 0.02,
