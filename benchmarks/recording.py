@@ -70,6 +70,7 @@ class Recorded:
     def __init__(self, folder: Path, tables: list[Table]) -> None:
         self.journal = Journal(folder / "x.h5.journal", {}, tables)
         self.store = Store(folder / "x.h5", {}, tables)
+        self.store.follow(self.journal)
 
     def finish(self) -> None:
         """As the runner ends a run."""
@@ -101,7 +102,9 @@ def scalars(bench: Bench, peers: dict[str, Any]) -> None:
     def both(folder: Path) -> None:
         recorded = Recorded(folder, [Table(Scalars)])
         for row in instant(POINTS):
-            recorded.store.row(0, row, recorded.journal.row(0, row))
+            recorded.journal.row(0, row)
+            if recorded.store.incoming:
+                recorded.store.take()
         recorded.finish()
 
     def blocks(folder: Path) -> None:
@@ -180,7 +183,8 @@ def waveforms(bench: Bench, peers: dict[str, Any]) -> None:
             run = Recorded(folder, [Table(Scalars)])
             for k in range(count):
                 trace = Trace("w", source[k % 4], 1.0, 0.0, "V", 0.0, 1e-9)
-                run.store.trace(trace, -1, run.journal.trace(trace, -1))
+                pieces = run.store.place(trace)
+                run.store.trace(trace, -1, run.journal.trace(trace, -1, pieces), pieces)
             run.finish()
 
         return work

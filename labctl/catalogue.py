@@ -114,7 +114,7 @@ def _files(root: Path) -> Iterator[tuple[str, list[int]]]:
 
 
 def _look(root: Path, path: str, size: int) -> Entry:
-    from labctl.journal import is_being_written
+    from labctl.disk import is_being_written
     from labctl.journal_reader import JournalReader
     from labctl.reader import load
 

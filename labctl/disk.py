@@ -10,6 +10,8 @@ import io
 import os
 from pathlib import Path
 
+LOCK_AT = 1 << 40  # where Windows locks a byte: far beyond the end, because locks are mandatory there
+
 
 class DiskFile(io.RawIOBase):
     """A new file, opened for h5py's file-object driver. failure: what the disk said first, or None."""
@@ -75,6 +77,10 @@ class DiskFile(io.RawIOBase):
                 self.failure = error
         return self.size
 
+    def sync_data(self) -> None:
+        """Return when the bytes so far are on the disk; raises `OSError`. For any thread."""
+        getattr(os, "fdatasync", os.fsync)(self._fd)
+
     def sync(self) -> None:
         """Return when everything is on the disk; raises `OSError`, also for what failed before."""
         if self.failure is None:
@@ -114,3 +120,42 @@ def sync_folder(folder: Path) -> None:
                 os.fsync(fd)
             finally:
                 os.close(fd)
+
+
+def hold_lock(fd: int) -> None:
+    """Mark the open journal as being written, until it is closed or its process ends; where the file system can."""
+    try:
+        import fcntl
+
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except ImportError:
+        import msvcrt
+
+        os.lseek(fd, LOCK_AT, os.SEEK_SET)
+        msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    except OSError:
+        return  # a file system without locks: a run that goes on looks interrupted
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether a living process has that journal open for writing."""
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        import fcntl
+
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except ImportError:
+        import msvcrt
+
+        try:
+            os.lseek(fd, LOCK_AT, os.SEEK_SET)
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except OSError:
+            return True
+    except OSError as error:
+        import errno
+
+        return error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN)
+    finally:
+        os.close(fd)
+    return False

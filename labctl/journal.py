@@ -8,6 +8,9 @@ length counts from `kind` to the end of the payload. The CRC covers nonce, lengt
 of a waveform have a CRC of their own instead), so that no record of another file, embedded by chance, passes for one of
 this. time is in seconds since the start of the run on a monotonic clock; sequence numbers all records from 0. Records 0
 and 1 are the header, twice. `docs/file-format.md` has the payloads; `journal_reader` reads them.
+
+Rows that follow each other with nothing between them share a record, up to 64. The samples of a large waveform of
+floats are not here but in the HDF5 file (`store.Store.place`), so that they are written once; their record says where.
 """
 
 import atexit
@@ -17,35 +20,38 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from labctl.disk import sync_folder
+from labctl.disk import hold_lock, sync_folder
 from labctl.errors import MeasurementError, StorageError
+from labctl.journal_entries import PackedRows, Piece
 from labctl.protocol import Rows, Table, Trace
-from labctl.schema import TraceCheck, arrays, check_text, is_constant, to_json
+from labctl.schema import TEXT_LENGTH, RowPacker, TraceCheck, arrays, is_constant, to_json
 
 MAGIC = b"labctl journal 1"
-VERSION = 1
-HEADER, ROW, ROWS, TRACE, TRANSACTION, EVENT = range(1, 7)
+VERSION = 2
+HEADER, ROW, ROWS, TRACE, TRANSACTION, EVENT, BATCH, PLACED = range(1, 9)
 HEAD = struct.Struct("<II")
 COMMON = struct.Struct("<BdQ")
+TIME = struct.Struct("<d")
 ROW_PREFIX = struct.Struct("<BdQHQ")  # + table, row number
 ROWS_PREFIX = struct.Struct("<BdQHQI")  # + table, number of the first row, rows
 TRACE_PREFIX = struct.Struct(
     "<BdQqddddHHHI"
 )  # + row, scale, offset, t0, dt, lengths of name, unit, dtype; CRC of codes
 TRANSACTION_PREFIX = struct.Struct("<BdQHI")  # + lengths of the instrument's name and of the request
-TEXT_LENGTH = struct.Struct("<I")
-CODES = {float: "d", int: "q", bool: "?"}
+PIECE = struct.Struct("<QQ")  # where samples lie in the HDF5 file: offset, size; bytes
 
 PERIOD = 0.2  # s between syncs while there is something to sync; the promise is 0.25 s
 WRITE_AT = 256 * 1024
 BACKLOG = 64 * 1024 * 1024  # beyond this the caller waits for the disk
 LARGE = 64 * 1024
+BATCH_ROWS = 64  # rows at most that share a record: what one damaged byte may cost
 BLOCK_ROWS = 1 << 20  # rows a record: lengths are u32, and a damaged record should not cost everything
 
 
@@ -56,7 +62,13 @@ class Journal:
     Raises `StorageError` when the file exists or cannot be written, here or (for a write that failed meanwhile) at any
     later call; what was synced before stays. Rows that do not match their table raise `MeasurementError` and leave
     nothing behind. `row`, `rows`, `trace` and `event` return the time they were recorded at, in s since the start.
+
+    sync_samples: makes the samples durable that were placed in the HDF5 file; raises `OSError`.
+    hand_on: takes the single rows as they were recorded, some at a time, so that nobody packs them again.
     """
+
+    sync_samples: Callable[[], None] | None = None
+    hand_on: Callable[[PackedRows], None] | None = None
 
     def __init__(self, path: str | Path, header: dict[str, Any], tables: Sequence[Table]) -> None:
         self.path = Path(path)
@@ -76,7 +88,10 @@ class Journal:
         self._chunks: list[bytearray | bytes | memoryview] = []
         self._backlog = 0
         self._large = False
-        self._written = 0
+        self._placed = False
+        self._batch: deque[bytes] = deque()  # rows of one table, packed, that will share a record
+        self._batch_table = 0
+        self._append_to_batch = self._batch.append
         self._failure: str | None = None
         self._lock = threading.Lock()  # the buffer
         self._io = threading.Lock()  # the file
@@ -84,7 +99,10 @@ class Journal:
         self._closing = False
         nonce = os.urandom(4)
         self._seed = crc32(nonce)
-        self._packers = [_packer(table, self._seed) for table in tables]
+        self._packers = [RowPacker(table) for table in tables]
+        self._pack: list[Callable[..., bytes] | None] = [
+            None if packer.texts else packer.struct.pack for packer in self._packers
+        ]
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
         flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
         try:
@@ -113,35 +131,56 @@ class Journal:
         atexit.register(self._at_exit)
 
     def row(self, table_index: int, row: tuple[Any, ...]) -> float:
-        """Append one row of a table."""
-        pack, size, seed = self._packers[table_index]
-        with self._lock:
-            t = time.perf_counter() - self._start
-            number = self._numbers[table_index]
-            try:
-                if size:
-                    body = pack(ROW, t, self._sequence, table_index, number, *row)
-                else:
-                    body = self._pack_with_text(pack, table_index, t, number, row)
-            except (struct.error, TypeError, OverflowError) as error:
-                raise self._misfit(table_index, row) from error
-            if size and self._failure is None:  # `_append` for the case that counts: size and seed are known
-                self._buffer += HEAD.pack(size, crc32(body, seed)) + body
-                self._sequence += 1
-                if len(self._buffer) > WRITE_AT:
-                    self._spill()
-            else:
-                self._append(body)
-            self._numbers[table_index] = number + 1
-        if self._backlog > BACKLOG:
-            self._drain(sync=False)
+        """Append one row of a table; for the one thread that measures."""
+        pack = self._pack[table_index]
+        if pack is None:
+            return self._row_with_text(table_index, row)
+        t = time.perf_counter() - self._start
+        try:
+            packed = pack(t, *row)
+        except (struct.error, TypeError, OverflowError) as error:
+            raise self._packers[table_index].misfit(row) from error
+        if table_index != self._batch_table or len(self._batch) >= BATCH_ROWS:
+            with self._lock:
+                self._end_batch()
+                self._batch_table = table_index
+            if self._backlog > BACKLOG:
+                self._drain(sync=False)
+        self._append_to_batch(packed)  # without the lock: a deque takes from one thread while another empties it
         return t
+
+    def _row_with_text(self, table_index: int, row: tuple[Any, ...]) -> float:
+        packer = self._packers[table_index]
+        with self._lock:
+            self._end_batch()
+            t, number = time.perf_counter() - self._start, self._numbers[table_index]
+            packed, texts = packer.pack(t, row), packer.pack_texts(row)
+            prefix = ROW_PREFIX.pack(ROW, t, self._sequence, table_index, number)
+            self._append(prefix + packed[TIME.size :] + texts)
+            self._numbers[table_index] = number + 1
+        if self.hand_on is not None:
+            self.hand_on(PackedRows(table_index, packed, [tuple(row[k] for k in packer.texts)]))
+        return t
+
+    def _end_batch(self) -> None:
+        """Make the rows so far a record; whatever comes next comes after them."""
+        n, table = len(self._batch), self._batch_table
+        if not n:
+            return
+        last = self._batch[n - 1]
+        packed = b"".join([self._batch.popleft() for _ in range(n)])
+        (t,) = TIME.unpack_from(last)
+        self._append(ROWS_PREFIX.pack(BATCH, t, self._sequence, table, self._numbers[table], n) + packed)
+        self._numbers[table] += n
+        if self.hand_on is not None:
+            self.hand_on(PackedRows(table, packed, []))
 
     def rows(self, table_index: int, block: Rows) -> float:
         """Append a block of rows, as columns."""
         table = self._tables[table_index]
         columns = arrays(table, block)
         with self._lock:
+            self._end_batch()
             t = time.perf_counter() - self._start
         for first in range(0, len(block), BLOCK_ROWS):
             n = min(BLOCK_ROWS, len(block) - first)
@@ -159,19 +198,28 @@ class Journal:
             self._write_large()
         return t
 
-    def trace(self, trace: Trace, row: int) -> float:
-        """Append a waveform that belongs to row number `row` of the main table (-1: before the first)."""
+    def trace(self, trace: Trace, row: int, pieces: Sequence[Piece] = ()) -> float:
+        """Append a waveform that belongs to row number `row` of the main table (-1: before the first).
+
+        pieces: where its samples lie in the HDF5 file, when `Store.place` has put them there already.
+        """
         codes = self._traces.codes(trace)
         name, unit, dtype = trace.name.encode(), trace.unit.encode(), codes.dtype.str.encode()
         data = codes.data.cast("B") if len(codes) else b""
         check = crc32(data)
         with self._lock:
+            self._end_batch()
             t = time.perf_counter() - self._start
             prefix = TRACE_PREFIX.pack(
-                TRACE, t, self._sequence, row, trace.scale, trace.offset, trace.t0, trace.dt,
+                PLACED if pieces else TRACE, t, self._sequence, row, trace.scale, trace.offset, trace.t0, trace.dt,
                 len(name), len(unit), len(dtype), check,
             )  # fmt: skip
-            self._append_parts(prefix + name + unit + dtype, [data], checked=True)
+            prefix += name + unit + dtype
+            if pieces:
+                self._append(prefix + b"".join(PIECE.pack(*piece) for piece in pieces))
+                self._placed = True
+                return t
+            self._append_parts(prefix, [data], checked=True)
             if self._backlog <= BACKLOG and is_constant(codes):
                 self._large = False  # nobody can change it: the thread may write it in its own time
         self._write_large()
@@ -181,6 +229,7 @@ class Journal:
         """Append one exchange with an instrument; any thread may call it."""
         name = instrument.encode()
         with self._lock:
+            self._end_batch()
             t = time.perf_counter() - self._start
             prefix = TRANSACTION_PREFIX.pack(TRANSACTION, t, self._sequence, len(name), len(request))
             self._append_parts(prefix, [name, request, reply])
@@ -189,6 +238,7 @@ class Journal:
     def event(self, name: str, /, **data: Any) -> float:
         """Append something that happened, such as ``event("end", status="done")``; `data` is JSON."""
         with self._lock:
+            self._end_batch()
             # with the rows so far, so that it shows when the last ones before it are missing
             text = json.dumps({"name": name, "data": data, "rows": self._numbers}).encode()
             t = time.perf_counter() - self._start
@@ -198,7 +248,7 @@ class Journal:
     @property
     def recorded(self) -> int:
         """How many records were accepted."""
-        return self._sequence
+        return self._sequence + bool(self._batch)
 
     @property
     def synced(self) -> int:
@@ -222,7 +272,7 @@ class Journal:
         finally:
             with self._lock, self._io:
                 os.close(self._fd)
-                self._failure = self._failure or f"journal {self.path} is closed"
+                self._fail(self._failure or f"journal {self.path} is closed")
 
     def _at_exit(self) -> None:
         """Nobody closed it: keep what is there."""
@@ -280,23 +330,30 @@ class Journal:
                 with self._lock:
                     if self._failure is not None:
                         raise StorageError(self._failure)
+                    self._end_batch()
                     chunks, self._chunks = [*self._chunks, self._buffer], []
                     self._buffer, self._backlog = bytearray(), 0
-                    self._written = self._sequence
+                    written = self._sequence
                 for chunk in chunks:
                     rest = memoryview(chunk)
                     while rest:
                         rest = rest[os.write(self._fd, rest) :]
-                written = self._written
             if sync and written > self._synced:  # without the lock: who writes meanwhile need not wait for the disk
+                if self._placed and self.sync_samples is not None:
+                    self.sync_samples()
                 getattr(os, "fdatasync", os.fsync)(self._fd)
                 self._synced = max(written, self._synced)
         except OSError as error:
-            self._failure = (
+            self._fail(
                 f"journal {self.path} cannot be written ({error.strerror or error});"
                 f" the first {self._synced} records are safe, free some space and start again"
             )
             raise StorageError(self._failure) from error
+
+    def _fail(self, message: str) -> None:
+        """From here on every call raises."""
+        self._failure = message
+        self._pack = [None] * len(self._pack)  # so that `row` need not look
 
     def _keep_synced(self) -> None:
         last = 0.0
@@ -311,75 +368,3 @@ class Journal:
                 return  # the next call raises it
             if due:
                 last = now
-
-    def _pack_with_text(self, pack: Any, table_index: int, t: float, number: int, row: tuple[Any, ...]) -> bytes:
-        table = self._tables[table_index]
-        pairs = list(zip(table.columns, row, strict=True))
-        cells = [check_text(table, column, value) for column, value in pairs if column.kind is str]
-        plain = [value for column, value in pairs if column.kind is not str]
-        body: bytes = pack(ROW, t, self._sequence, table_index, number, *plain)
-        return body + b"".join(TEXT_LENGTH.pack(len(cell)) for cell in cells) + b"".join(cells)
-
-    def _misfit(self, table_index: int, row: tuple[Any, ...]) -> MeasurementError:
-        table = self._tables[table_index]
-        for column, value in zip(table.columns, row, strict=False):
-            if column.kind is not str:
-                try:
-                    struct.pack("<" + CODES[column.kind], value)
-                except (struct.error, TypeError, OverflowError):
-                    return MeasurementError(
-                        f"table {table.name}: {column.name} = {value!r} is not a 64-bit {column.kind.__name__};"
-                        " yield what the row declares"
-                    )
-        return MeasurementError(f"table {table.name} has {len(table.columns)} columns, the row has {len(row)} values")
-
-
-def _packer(table: Table, seed: int) -> tuple[Any, int, int]:
-    """What packs prefix and columns of fixed size; and when there are no others, the size and the CRC up to it."""
-    fixed = [CODES[column.kind] for column in table.columns if column.kind is not str]
-    packer = struct.Struct(ROW_PREFIX.format + "".join(fixed))
-    if len(fixed) < len(table.columns):
-        return packer.pack, 0, 0
-    return packer.pack, packer.size, crc32(TEXT_LENGTH.pack(packer.size), seed)
-
-
-def hold_lock(fd: int) -> None:
-    """Mark the open journal as being written, until it is closed or its process ends; where the file system can."""
-    try:
-        import fcntl
-
-        fcntl.flock(fd, fcntl.LOCK_EX)
-    except ImportError:
-        import msvcrt
-
-        os.lseek(fd, LOCK_AT, os.SEEK_SET)  # a byte far beyond the end: locks are mandatory there
-        msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    except OSError:
-        return  # a file system without locks: a run that goes on looks interrupted
-
-
-LOCK_AT = 1 << 40
-
-
-def is_being_written(path: Path) -> bool:
-    """Whether a living process has that journal open for writing."""
-    fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    try:
-        import fcntl
-
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except ImportError:
-        import msvcrt
-
-        try:
-            os.lseek(fd, LOCK_AT, os.SEEK_SET)
-            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        except OSError:
-            return True
-    except OSError as error:
-        import errno
-
-        return error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN)
-    finally:
-        os.close(fd)
-    return False

@@ -1,5 +1,6 @@
 """What a journal holds, read: rows in blocks, waveforms, transactions, events; and what it lost."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -26,6 +27,21 @@ class TraceEntry(NamedTuple):
     row: int
     trace: Trace
     crc: int
+
+
+class PackedRows(NamedTuple):
+    """Rows of one table, one after the other as `schema.RowPacker` packs them, and the texts of each."""
+
+    table: int
+    packed: bytes
+    texts: list[tuple[str, ...]]
+
+
+class Piece(NamedTuple):
+    """A stretch of samples in the HDF5 file, in bytes."""
+
+    offset: int
+    size: int
 
 
 class TransactionEntry(NamedTuple):
@@ -71,13 +87,13 @@ Spans = dict[str, list[tuple[int, int]]]
 """By table, missing row numbers as (first, last)."""
 
 
-def describe_losses(losses: list[Loss], rows: Spans) -> list[str]:
-    """One line a stretch of damage, then one a table that misses rows; empty when nothing is lost."""
+def describe_losses(losses: list[Loss], rows: Spans, traces: Sequence[str] = ()) -> list[str]:
+    """One line a stretch of damage, then one a table that misses rows, then `traces`; empty when nothing is lost."""
     lines = [str(loss) for loss in losses]
     for name, spans in rows.items():
         shown = [f"{first}" if first == last else f"{first} to {last}" for first, last in spans]
         lines.append(f"table {name}, lost rows: " + ", ".join(shown))
-    return lines
+    return [*lines, *traces]
 
 
 @dataclass

@@ -19,16 +19,18 @@ from numpy.typing import NDArray
 
 from labctl.errors import StorageError
 from labctl.journal import (
+    BATCH,
     COMMON,
     EVENT,
     HEAD,
     HEADER,
     MAGIC,
+    PIECE,
+    PLACED,
     ROW,
     ROW_PREFIX,
     ROWS,
     ROWS_PREFIX,
-    TEXT_LENGTH,
     TRACE,
     TRACE_PREFIX,
     TRANSACTION,
@@ -37,27 +39,31 @@ from labctl.journal import (
 )
 from labctl.journal_entries import Block, Entry, EventEntry, Loss, Remains, Spans, TraceEntry, TransactionEntry
 from labctl.protocol import Table, Trace
-from labctl.schema import DTYPES, from_json
+from labctl.schema import DTYPES, TEXT_LENGTH, RowPacker, from_json
 from labctl.transport.tape import Transaction
 
 _PREAMBLE = 3 * (len(MAGIC) + 4)
-_BATCH = 4096
 _PREFIXES = {
     HEADER: COMMON, ROW: ROW_PREFIX, ROWS: ROWS_PREFIX, TRACE: TRACE_PREFIX,
-    TRANSACTION: TRANSACTION_PREFIX, EVENT: COMMON,
+    TRANSACTION: TRANSACTION_PREFIX, EVENT: COMMON, BATCH: ROWS_PREFIX, PLACED: TRACE_PREFIX,
 }  # fmt: skip
 
 
 class JournalReader:
     """An open journal. `entries` goes through it once, in order; after that `losses` and `lost_rows` are complete.
 
+    Samples that were placed in the HDF5 file are read from the forms of it that lie beside the journal; `lost_traces`
+    names those that none of them proves.
     Raises `StorageError` when there is no journal, or none of the two copies of its header is whole.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        whole = str(path).removesuffix(".journal")
+        self._beside = [Path(whole + suffix) for suffix in (".part", "", ".torn")]
         self.losses: list[Loss] = []
         self.lost_rows: Spans = {}
+        self.lost_traces: list[str] = []
         self.last_t = 0.0
         self._samples = True
         try:
@@ -77,7 +83,7 @@ class JournalReader:
         self.header: dict[str, Any] = described["header"]
         self.tables: tuple[Table, ...] = tuple(from_json(table) for table in described["tables"])
         self._numbers = [0] * len(self.tables)
-        self._row_types = [_row_type(table) for table in self.tables]
+        self._packers = [RowPacker(table) for table in self.tables]
 
     def __enter__(self) -> Self:
         return self
@@ -99,11 +105,11 @@ class JournalReader:
         samples=False: rows are left out, waveforms have no codes, and neither is proven (for one's own journal).
         """
         self._samples = samples
-        for kind, offset, count in self._records():
-            if kind in (ROW, ROWS):
-                yield from self._block(kind, offset, count)
-            elif kind == TRACE:
-                yield self._trace(offset)
+        for kind, offset in self._records():
+            if kind in (ROW, ROWS, BATCH):
+                yield from self._block(kind, offset)
+            elif kind in (TRACE, PLACED):
+                yield from self._trace(kind, offset)
             elif kind == TRANSACTION:
                 yield self._transaction(offset)
             elif kind == EVENT:
@@ -185,7 +191,7 @@ class JournalReader:
             data = np.frombuffer(self._view[start : stop + reach], np.uint8)
             n = stop - start
             kinds = data[HEAD.size : HEAD.size + n]
-            at = np.flatnonzero((kinds >= HEADER) & (kinds <= EVENT))
+            at = np.flatnonzero((kinds >= HEADER) & (kinds <= PLACED))
             sequence = np.zeros(len(at), np.uint64)
             for k in range(8):
                 sequence |= data[at + (HEAD.size + 9 + k)].astype(np.uint64) << np.uint64(8 * k)
@@ -197,10 +203,9 @@ class JournalReader:
                     return start + candidate
         return None
 
-    def _records(self) -> Iterator[tuple[int, int, int]]:
-        """(kind, offset, count) of proven records; equal rows of one table that follow each other are one item."""
+    def _records(self) -> Iterator[tuple[int, int]]:
+        """(kind, offset) of proven records."""
         offset, expected = _PREAMBLE, 0
-        run_of = (0, 0, 0)
         while offset < self._size:
             proven = self._proven(offset)
             if proven is None or proven[1] < expected:
@@ -215,68 +220,30 @@ class JournalReader:
             if self.losses and self.losses[-1].records is None:
                 # the first two records are the header and its copy: one of them was enough
                 self.losses[-1].records = max(0, sequence - max(expected, 2))
-            count = 1
-            if kind == ROW:
-                table = ROW_PREFIX.unpack_from(self._view, offset + HEAD.size)[3]
-                key = (kind, table, end - offset)
-                if key == run_of and self._row_types[table] is not None:
-                    count = self._run(offset, end - offset, table, sequence)
-                    end = offset + count * (end - offset)
-                run_of = key
-            else:
-                run_of = (kind, 0, 0)
-            yield kind, offset, count
-            offset, expected = end, sequence + count
+            yield kind, offset
+            offset, expected = end, sequence + 1
 
-    def _run(self, offset: int, size: int, table: int, sequence: int) -> int:
-        """How many rows of that table and size follow each other from `offset`, all proven; at least 1."""
-        n = min(_BATCH, (self._size - offset) // size)
-        rows = np.frombuffer(self._view[offset : offset + n * size], self._row_types[table])
-        same = (
-            (rows["length"] == size - HEAD.size)
-            & (rows["kind"] == ROW)
-            & (rows["table"] == table)
-            & (rows["sequence"] == np.arange(sequence, sequence + n, dtype=np.uint64))
-            & (rows["number"] == np.arange(n, dtype=np.uint64) + rows["number"][0])
-        )
-        n = n if same.all() else int(np.argmin(same))
-        checks = rows["crc"][:n].tolist() if self._samples else []
-        del rows, same
-        view, seed = self._view, crc32(self._view[offset : offset + 4], self._seed)
-        start = offset + HEAD.size
-        for k, check in enumerate(checks):
-            if crc32(view[start : start + size - HEAD.size], seed) != check:
-                return max(k, 1)
-            start += size
-        return n
-
-    def _block(self, kind: int, offset: int, count: int) -> Iterator[Block]:
-        body = offset + HEAD.size
+    def _block(self, kind: int, offset: int) -> Iterator[Block]:
+        at = offset + HEAD.size
         if kind == ROW:
-            _, t, _, table, number = ROW_PREFIX.unpack_from(self._view, body)
-            n = count
+            _, self.last_t, _, table, number = ROW_PREFIX.unpack_from(self._view, at)
+            n, at = 1, at + ROW_PREFIX.size
         else:
-            _, t, _, table, number, n = ROWS_PREFIX.unpack_from(self._view, body)
+            _, self.last_t, _, table, number, n = ROWS_PREFIX.unpack_from(self._view, at)
+            at += ROWS_PREFIX.size
         self._missing(table, number)
         self._numbers[table] = number + n
-        self.last_t = t
-        if count > 1:
-            last = body + (count - 1) * (HEAD.size + HEAD.unpack_from(self._view, offset)[0])
-            self.last_t = COMMON.unpack_from(self._view, last)[1]
         if not self._samples:
             return
-        numbers = np.arange(number, number + n, dtype=np.int64)
-        row_type = self._row_types[table]
-        if kind == ROW and row_type is not None:
-            records = np.frombuffer(self._view[offset : offset + n * row_type.itemsize], row_type)
+        times = np.full(n, self.last_t)
+        if kind == BATCH:
+            records = np.frombuffer(self._view, self._packers[table].dtype, n, at)
             columns = {column.name: records["c_" + column.name].copy() for column in self.tables[table].columns}
             times = records["t"].copy()
-            del records
-            yield Block(table, numbers, times, columns)
+            del records  # it would keep the map from closing
         else:
-            at = body + (ROW_PREFIX.size if kind == ROW else ROWS_PREFIX.size)
             columns = self._row_with_text(table, at) if kind == ROW else self._columns(table, at, n)
-            yield Block(table, numbers, np.full(n, t), columns)
+        yield Block(table, np.arange(number, number + n, dtype=np.int64), times, columns)
 
     def _missing(self, table: int, number: int) -> None:
         """The next row of that table has `number`: name those in between as lost."""
@@ -317,7 +284,7 @@ class JournalReader:
             at += length
         return texts, at
 
-    def _trace(self, offset: int) -> TraceEntry:
+    def _trace(self, kind: int, offset: int) -> Iterator[TraceEntry]:
         body = offset + HEAD.size
         end = body + HEAD.unpack_from(self._view, offset)[0]
         _, t, _, row, scale, dc, t0, dt, *lengths, check = TRACE_PREFIX.unpack_from(self._view, body)
@@ -327,9 +294,31 @@ class JournalReader:
             texts.append(str(self._view[at : at + length], "utf-8"))
             at += length
         name, unit, dtype = texts
-        codes = np.frombuffer(self._view[at : end if self._samples else at], np.dtype(dtype)).copy()
         self.last_t = t
-        return TraceEntry(t, row, Trace(name, codes, scale, dc, unit, t0, dt), check)
+        if not self._samples:
+            data: bytes | None = b""
+        elif kind == TRACE:
+            data = bytes(self._view[at:end])
+        else:
+            data = self._placed_samples([PIECE.unpack_from(self._view, k) for k in range(at, end, PIECE.size)], check)
+        if data is None:
+            part, file, _ = (path.name for path in self._beside)
+            self.lost_traces.append(f"trace {name} of row {row}: its samples are not whole in {part}, nor in {file}")
+        else:
+            codes = np.frombuffer(data, np.dtype(dtype))
+            yield TraceEntry(t, row, Trace(name, codes, scale, dc, unit, t0, dt), check)
+
+    def _placed_samples(self, pieces: list[tuple[int, int]], check: int) -> bytes | None:
+        """The samples that lie in the HDF5 file, from whichever of its forms their CRC proves; None when none."""
+        for path in self._beside:
+            try:
+                with path.open("rb") as file:
+                    data = b"".join([file.read(size) for where, size in pieces if file.seek(where) == where])
+            except OSError:
+                continue
+            if crc32(data) == check and len(data) == sum(size for _, size in pieces):
+                return data
+        return None
 
     def _transaction(self, offset: int) -> TransactionEntry:
         body = offset + HEAD.size
@@ -373,6 +362,7 @@ class JournalContents:
     events: list[EventEntry]
     losses: list[Loss]
     lost_rows: Spans
+    lost_traces: list[str]
 
 
 def read_journal(path: str | Path) -> JournalContents:
@@ -398,23 +388,8 @@ def read_journal(path: str | Path) -> JournalContents:
             [entry for entry in entries if isinstance(entry, EventEntry)],
             reader.losses,
             reader.lost_rows,
+            reader.lost_traces,
         )
-
-
-def _row_type(table: Table) -> np.dtype[Any] | None:
-    """A row record as it lies on disk; None when it has text."""
-    if any(column.kind is str for column in table.columns):
-        return None
-    head = [
-        ("length", "<u4"),
-        ("crc", "<u4"),
-        ("kind", "u1"),
-        ("t", "<f8"),
-        ("sequence", "<u8"),
-        ("table", "<u2"),
-        ("number", "<u8"),
-    ]
-    return np.dtype([*head, *(("c_" + column.name, DTYPES[column.kind]) for column in table.columns)])
 
 
 def remains(path: str | Path) -> Remains:

@@ -14,8 +14,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from labctl.disk import is_being_written
 from labctl.errors import StorageError, UsageError
-from labctl.journal import is_being_written
 from labctl.protocol import Column, Table, Trace
 from labctl.schema import from_json
 from labctl.transport.tape import Transaction

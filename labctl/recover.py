@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labctl.disk import is_being_written
 from labctl.errors import StorageError
-from labctl.journal import is_being_written
 from labctl.journal_entries import Block, EventEntry, Remains, TraceEntry, describe_losses
 from labctl.journal_reader import JournalReader
 from labctl.protocol import Rows
@@ -72,7 +72,7 @@ def _rebuild(journal: Path, path: Path | None) -> tuple[Store, list[str]]:
                 store.trace(entry.trace, reader.position(entry.row), entry.t)
             elif isinstance(entry, EventEntry) and entry.name == "end":
                 end = entry.data
-        losses, rest.last_t = describe_losses(reader.losses, reader.lost_rows), reader.last_t
+        losses, rest.last_t = describe_losses(reader.losses, reader.lost_rows, reader.lost_traces), reader.last_t
         said = end.get("status", "")
         status = said if said in ("aborted", "failed") or (said == "done" and not losses) else "recovered"
         if losses or not end:

@@ -108,6 +108,7 @@ def _execute(
     journal = Journal(journal_path, header, declared.tables)
     try:
         store = Store(path, header, declared.tables)
+        store.follow(journal)
     except BaseException:
         journal.close()
         journal_path.unlink()
@@ -150,23 +151,28 @@ class _Books:
 
     def item(self, item: Any) -> None:
         """Whatever a protocol yields."""
-        kind = type(item)
-        if kind is Trace:
+        number = self._index.get(type(item))
+        if number is not None:
+            self._journal.row(number, item)
+            self._counts[number] += 1
+            if self._store.incoming:
+                self._store.take()
+        elif type(item) is Trace:
             self.trace(item, self._counts[0] - 1)
-        elif kind is Rows:
+        elif type(item) is Rows and item.row in self._index:
             number = self._index[item.row]
             self._store.rows(number, item, self._journal.rows(number, item))
             self._counts[number] += len(item)
         else:
-            number = self._index[kind]
-            self._store.row(number, item, self._journal.row(number, item))
-            self._counts[number] += 1
+            name = item.row.__name__ if type(item) is Rows else type(item).__name__
+            raise MeasurementError(f"the protocol yielded a {name} that it does not declare; name it in Iterator[…]")
         if self._watch is not None:
             self._watch(item, self._counts[0])
 
     def trace(self, trace: Trace, row: int) -> None:
         """A waveform of a row of the main table."""
-        self._store.trace(trace, row, self._journal.trace(trace, row))
+        pieces = self._store.place(trace)
+        self._store.trace(trace, row, self._journal.trace(trace, row, pieces), pieces)
 
 
 def _take_over(first: Run, header: dict[str, Any], declared: Declared, bench: BenchLike, books: _Books) -> None:

@@ -1,6 +1,7 @@
 """Tables as JSON and their columns as arrays: what the journal, the HDF5 file and the reader agree on."""
 
 import math
+import struct
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,8 @@ DTYPES: dict[type, np.dtype[Any]] = {
     bool: np.dtype("?"),
     str: np.dtype("O"),
 }
+_CODES = {float: "d", int: "q", bool: "?"}
+TEXT_LENGTH = struct.Struct("<I")
 _KINDS = {"float": float, "int": int, "bool": bool, "str": str}
 _ACCEPTED = {float: "fiu", int: "iu", bool: "b"}
 
@@ -85,6 +88,59 @@ def check_text(table: Table, column: Column, value: object) -> bytes:
     raise MeasurementError(
         f"table {table.name}: {column.name} = {value!r} is not text; give a str without NUL and without lone surrogates"
     )
+
+
+class RowPacker:
+    """How a row lies in the journal: its time in s, then the columns that are no text, little-endian; see `dtype`."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        fixed = [column for column in table.columns if column.kind is not str]
+        self.struct = struct.Struct("<d" + "".join(_CODES[column.kind] for column in fixed))
+        self.dtype = np.dtype([("t", "<f8"), *(("c_" + column.name, DTYPES[column.kind]) for column in fixed)])
+        self.texts = [k for k, column in enumerate(table.columns) if column.kind is str]
+
+    def pack(self, t: float, row: tuple[Any, ...]) -> bytes:
+        """One row without its texts; raises `MeasurementError` for what its table cannot hold."""
+        values = [value for k, value in enumerate(row) if k not in self.texts] if self.texts else row
+        try:
+            return self.struct.pack(t, *values)
+        except (struct.error, TypeError, OverflowError) as error:
+            raise self.misfit(row) from error
+
+    def pack_texts(self, row: tuple[Any, ...]) -> bytes:
+        """The texts of a row: all lengths, then the texts themselves, as UTF-8."""
+        cells = [check_text(self.table, self.table.columns[k], row[k]) for k in self.texts if k < len(row)]
+        return b"".join(TEXT_LENGTH.pack(len(cell)) for cell in cells) + b"".join(cells)
+
+    def columns(
+        self, packed: bytes | bytearray, texts: list[tuple[str, ...]]
+    ) -> tuple[list[NDArray[Any]], NDArray[np.float64]]:
+        """The columns of many packed rows, one after the other, in the table's order, and their times.
+
+        texts: those of each row.
+        """
+        records = np.frombuffer(packed, self.dtype)
+        of_text = iter(zip(*texts, strict=True))
+        columns = [
+            np.array(next(of_text), object) if column.kind is str else records["c_" + column.name].copy()
+            for column in self.table.columns
+        ]
+        return columns, records["t"].copy()
+
+    def misfit(self, row: tuple[Any, ...]) -> MeasurementError:
+        """Why the row cannot be packed."""
+        name, columns = self.table.name, self.table.columns
+        for column, value in zip(columns, row, strict=False):
+            if column.kind is not str:
+                try:
+                    struct.pack("<" + _CODES[column.kind], value)
+                except (struct.error, TypeError, OverflowError):
+                    return MeasurementError(
+                        f"table {name}: {column.name} = {value!r} is not a 64-bit {column.kind.__name__};"
+                        " yield what the row declares"
+                    )
+        return MeasurementError(f"table {name} has {len(columns)} columns, the row has {len(row)} values")
 
 
 class TraceCheck:

@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import shutil
+from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,16 +24,18 @@ from numpy.typing import NDArray
 
 from labctl.disk import DiskFile, sync_folder
 from labctl.errors import StorageError, UsageError
-from labctl.journal_entries import EventEntry, Remains
+from labctl.journal import TIME, Journal
+from labctl.journal_entries import EventEntry, PackedRows, Piece, Remains
 from labctl.journal_reader import remains
 from labctl.protocol import Rows, Table, Trace
-from labctl.schema import DTYPES, arrays, column_array
+from labctl.schema import DTYPES, RowPacker, arrays
 from labctl.store_frame import RESERVED as RESERVED
 from labctl.store_frame import TEXT, write_frame, write_identities, write_journal
 from labctl.store_traces import TraceWriter
 
-CHUNK = 2048  # rows: small tables stay small files, 10^8 rows still open at once
-BLOCK = 16384  # rows gathered before they are written
+CHUNKS = (64, 2048)  # rows, of a small table and of one that has outgrown it: small files, and 10^8 rows open at once
+BLOCK = 16384  # rows of blocks gathered before they are written
+BLOCK_SIZE = 1 << 19  # bytes of single rows gathered before they are written
 EVERY = 1.0  # s of the run, at least, between two copies that others can see
 COPY_RATE = 20e6  # bytes a second, at most, that go into these copies
 
@@ -55,6 +58,7 @@ class Store:
             if any(column.name == "elapsed" for column in table.columns):
                 raise UsageError(f"table {table.name}: the column elapsed is made by the recorder; choose another name")
         self._header = header
+        self.incoming: deque[PackedRows] = deque()
         self._seen, self._due = 0.0, EVERY  # when others were last shown the file, and will be next
         self._disk: DiskFile | None = None
         if path is None:
@@ -88,16 +92,31 @@ class Store:
             self._entry.attrs["default"] = tables[0].name
         self._traces = TraceWriter(self._entry)
 
+    def follow(self, journal: Journal) -> None:
+        """Take single rows as the journal packs them (`take`), and sync what `place` wrote whenever it syncs."""
+        journal.hand_on = self.incoming.append
+        journal.sync_samples = self._sync_samples
+
+    def take(self) -> None:
+        """Add the rows that the journal has handed on; whoever writes rows calls this now and then."""
+        while self.incoming:
+            rows = self.incoming.popleft()
+            table = self._tables[rows.table]
+            table.add_packed(rows.packed, rows.texts)
+            (last,) = TIME.unpack_from(rows.packed, len(rows.packed) - table.packer.struct.size)
+            if last >= self._due or len(table.packed) >= BLOCK_SIZE:
+                self._write(last)
+
     def row(self, table_index: int, row: tuple[Any, ...], t: float) -> None:
-        """Add a row that was recorded at `t`, in s since the start."""
-        table = self._tables[table_index]
-        table.pending.append(row)
-        table.times.append(t)
-        if len(table.pending) >= BLOCK or t >= self._due:
-            self._write(t)
+        """Add a row that was recorded at `t`, in s since the start; where there is no journal."""
+        packer = self._tables[table_index].packer
+        packed, _ = packer.pack(t, row), packer.pack_texts(row)
+        self.incoming.append(PackedRows(table_index, packed, [tuple(row[k] for k in packer.texts)]))
+        self.take()
 
     def rows(self, table_index: int, block: Rows, t: float | NDArray[np.float64]) -> None:
         """Add a block; t: one time, or one a row."""
+        self.take()
         table = self._tables[table_index]
         times = np.full(len(block), t) if np.ndim(t) == 0 else np.asarray(t, np.float64)
         table.add(arrays(table.table, block), times)
@@ -105,9 +124,25 @@ class Store:
         if table.gathered >= BLOCK or last >= self._due:
             self._write(last)
 
-    def trace(self, trace: Trace, row: int, t: float) -> None:
-        """Add a waveform that belongs to row number `row` of the main table."""
-        if self._traces.add(trace, row, t) or t >= self._due:
+    def place(self, trace: Trace) -> list[Piece]:
+        """Write the samples of a large waveform of floats; return where they are in FILE.h5.part and FILE.h5.
+
+        Empty for any other waveform. `journal.Journal.trace` and `trace` must follow.
+        """
+        if self._disk is None:
+            return []
+        with self._storing("written"):
+            return self._traces.place(trace)
+
+    def _sync_samples(self) -> None:
+        """Return when everything that was placed is on the disk; raises `OSError`. The journal's thread calls it."""
+        if self._disk is not None:
+            self._disk.sync_data()
+
+    def trace(self, trace: Trace, row: int, t: float, pieces: Sequence[Piece] = ()) -> None:
+        """Add a waveform that belongs to row number `row` of the main table; pieces: what `place` returned."""
+        self.take()
+        if self._traces.add(trace, row, t, bool(pieces)) or t >= self._due:
             self._write(t)
 
     def event(self, name: str, data: dict[str, Any], t: float) -> None:
@@ -148,6 +183,7 @@ class Store:
         """
         try:
             with self._storing("finished"):
+                self.take()
                 for table in self._tables:
                     table.finish()
                 self._finish_entry(summary, journal)
@@ -202,6 +238,7 @@ class Store:
             raise StorageError(f"{self.path} cannot be {what} ({reason}); is there room on the disk?") from error
 
     def _close(self) -> None:
+        self._traces.close()
         self.file.close()
         if self._disk is not None:
             self._disk.close()
@@ -212,30 +249,57 @@ class _TableWriter:
 
     def __init__(self, entry: Any, table: Table, header: dict[str, Any]) -> None:
         self.table = table
-        self.pending: list[tuple[Any, ...]] = []
-        self.times: list[float] = []
+        self.packer = RowPacker(table)
+        self.packed = bytearray()  # rows, as the packer leaves them
         self.gathered = 0
         self.count = 0
+        self._texts: list[tuple[str, ...]] = []
         self._blocks: list[tuple[list[NDArray[Any]], NDArray[np.float64]]] = []
-        group = entry.create_group(table.name, track_order=True)
-        axis, signal = _axis_and_signal(table, header)
+        self._group = group = entry.create_group(table.name, track_order=True)
+        self._axis, signal = _axis_and_signal(table, header)
         group.attrs.update(
-            {"NX_class": "NXdata", "title": table.doc or table.name, "axes": [axis], f"{axis}_indices": 0}
+            {"NX_class": "NXdata", "title": table.doc or table.name, "axes": [self._axis], f"{self._axis}_indices": 0}
         )
         if signal:
             group.attrs["signal"] = signal
+        self._columns: list[Any] = []
+        self._make(CHUNKS[0])
+        self._checks = [0] * len(self._columns)
+
+    def _make(self, chunk: int) -> None:
+        """The columns, empty."""
+        self._chunk, group = chunk, self._group
         self._columns = []
-        for column in table.columns:
+        for column in self.table.columns:
             attrs = {"units": column.q.unit, "long_name": column.q.meaning or column.name}
-            self._columns.append(_column(group, column.name, column.kind, attrs))
+            self._columns.append(_column(group, column.name, column.kind, attrs, chunk))
         attrs = {"units": "s", "long_name": "time since the start of the run"}
-        self._columns.append(_column(group, "elapsed", float, attrs))
-        scale = group[axis]
-        scale.make_scale(axis)
+        self._columns.append(_column(group, "elapsed", float, attrs, chunk))
+        scale = group[self._axis]
+        scale.make_scale(self._axis)
         for dataset in self._columns:
             if dataset != scale:
                 dataset.dims[0].attach_scale(scale)
-        self._checks = [0] * len(self._columns)
+
+    def _outgrow(self) -> None:
+        """Larger chunks from here on; HDF5 uses the space of the small ones again."""
+        scale, held = self._group[self._axis], [dataset[...] for dataset in self._columns]
+        for dataset in self._columns:
+            if dataset != scale:
+                dataset.dims[0].detach_scale(scale)  # it refers back to them
+        del scale
+        for name in [dataset.name for dataset in self._columns]:
+            del self._group[name]
+        self._make(CHUNKS[1])
+        for dataset, values in zip(self._columns, held, strict=True):
+            dataset.resize(len(values), 0)
+            dataset[...] = values
+
+    def add_packed(self, packed: bytes, texts: list[tuple[str, ...]]) -> None:
+        """Gather rows as they are in the journal."""
+        self.packed += packed
+        if self.packer.texts:
+            self._texts += texts
 
     def add(self, columns: list[NDArray[Any]], times: NDArray[np.float64]) -> None:
         """Gather a block. It is copied unless it is long enough to be written at once."""
@@ -245,15 +309,11 @@ class _TableWriter:
         self.gathered += len(times)
 
     def _gather(self) -> None:
-        if self.pending:
-            pairs = zip(self.table.columns, zip(*self.pending, strict=True), strict=True)
-            columns = []
-            for column, values in pairs:
-                array = np.array(values, DTYPES[column.kind])
-                columns.append(column_array(self.table, column, array) if column.kind is str else array)
-            self._blocks.append((columns, np.array(self.times)))
-            self.gathered += len(self.times)
-            self.pending, self.times = [], []
+        if self.packed:
+            columns, times = self.packer.columns(self.packed, self._texts)
+            self._blocks.append((columns, times))
+            self.gathered += len(times)
+            self.packed, self._texts = bytearray(), []
 
     def write(self) -> None:
         """Append what was gathered."""
@@ -267,6 +327,8 @@ class _TableWriter:
         columns.append(np.concatenate([block[1] for block in blocks]))
         first, self.count = self.count, self.count + self.gathered
         self.gathered = 0
+        if self._chunk == CHUNKS[0] and self.count > CHUNKS[1]:
+            self._outgrow()
         # all lengths first, in memory; they reach the file together at the next flush
         for dataset in self._columns:
             dataset.resize(self.count, 0)
@@ -283,11 +345,11 @@ class _TableWriter:
                 dataset.attrs["crc32"] = np.uint32(check)
 
 
-def _column(group: Any, name: str, kind: type, attrs: dict[str, Any]) -> Any:
+def _column(group: Any, name: str, kind: type, attrs: dict[str, Any], chunk: int) -> Any:
     # a bool is an int8 that says so, as xarray writes it: HDF5's own enum is read by few
     dtype = {str: TEXT, bool: np.dtype("i1")}.get(kind, DTYPES[kind])
     fill = {float: np.nan, int: np.iinfo(np.int64).min}.get(kind)
-    dataset = group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(CHUNK,), fillvalue=fill)
+    dataset = group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(chunk,), fillvalue=fill)
     dataset.attrs.update(attrs)
     if kind is bool:
         dataset.attrs["dtype"] = "bool"

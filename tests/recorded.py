@@ -63,10 +63,12 @@ class Recording:
         self.path = path
         self.journal = Journal(f"{path}.journal", header, TABLES)
         self.store = Store(path, header, TABLES)
+        self.store.follow(self.journal)
         self.main = 0
 
     def row(self, table: int, row: tuple[Any, ...]) -> None:
-        self.store.row(table, row, self.journal.row(table, row))
+        self.journal.row(table, row)
+        self.store.take()
         self.main += table == 0
 
     def rows(self, table: int, block: Rows) -> None:
@@ -74,7 +76,8 @@ class Recording:
         self.main += len(block) if table == 0 else 0
 
     def trace(self, trace: Trace) -> None:
-        self.store.trace(trace, self.main - 1, self.journal.trace(trace, self.main - 1))
+        pieces = self.store.place(trace)
+        self.store.trace(trace, self.main - 1, self.journal.trace(trace, self.main - 1, pieces), pieces)
 
     def finish(self, status: str = "done") -> Path:
         """End the run, as the runner does: with its journal still there."""

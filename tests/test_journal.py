@@ -15,8 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from labctl.disk import is_being_written
 from labctl.errors import MeasurementError, StorageError
-from labctl.journal import HEAD, MAGIC, Journal, is_being_written
+from labctl.journal import BATCH_ROWS, HEAD, MAGIC, ROWS_PREFIX, Journal
 from labctl.journal_entries import describe_losses
 from labctl.journal_reader import JournalContents, read_journal
 from labctl.protocol import Rows, Trace
@@ -198,6 +199,7 @@ def test_a_flipped_byte_costs_one_record_and_is_named(tmp_path: Path, all_bits: 
 
 
 def test_damage_over_several_records_names_every_row(tmp_path: Path) -> None:
+    """Rows with nothing between them share a record, so a damaged byte costs up to `BATCH_ROWS` of them."""
     path = tmp_path / "j"
     journal = Journal(path, {}, TABLES)
     for k in range(20000):
@@ -205,18 +207,24 @@ def test_damage_over_several_records_names_every_row(tmp_path: Path) -> None:
         if k == 11000:
             journal.row(1, NOTES[0])
     journal.close()
+    whole = read_journal(path)
+    assert whole.rows[0]["n"].tolist() == list(range(20000))
     data = bytearray(path.read_bytes())
     at = boundaries(bytes(data))
-    for first, last in ((100, 103), (9000, 9000), (10000, 10001)):
+    first_rows = [ROWS_PREFIX.unpack_from(data, start + HEAD.size)[4] for start in at[2:150]]
+    sizes = np.diff(first_rows)
+    assert sizes.max() == BATCH_ROWS
+    for first, last in ((100, 103), (120, 120), (140, 141)):
         data[at[2 + first] + 5 : at[2 + last] + 6] = bytes(at[2 + last] - at[2 + first] + 1)
     path.write_bytes(data)
     read = read_journal(path)
     assert [loss.records for loss in read.losses] == [4, 1, 2]
-    assert read.lost_rows == {"point": [(100, 103), (9000, 9000), (10000, 10001)]}
+    spans = [(first_rows[first], first_rows[last + 1] - 1) for first, last in ((100, 103), (120, 120), (140, 141))]
+    assert read.lost_rows == {"point": spans}
     lines = describe_losses(read.losses, read.lost_rows)
     assert lines[0].endswith("damaged, 4 records lost")
-    assert lines[3:] == ["table point, lost rows: 100 to 103, 9000, 10000 to 10001"]
-    keep = [k for k in range(20000) if not (100 <= k <= 103 or k == 9000 or 10000 <= k <= 10001)]
+    assert lines[3:] == ["table point, lost rows: " + ", ".join(f"{first} to {last}" for first, last in spans)]
+    keep = [k for k in range(20000) if not any(first <= k <= last for first, last in spans)]
     assert read.numbers[0].tolist() == keep == read.rows[0]["n"].tolist()
     assert len(read.rows[1]["r"]) == 1
 
@@ -479,7 +487,7 @@ try:
         if accepted == 300:
             journal.sync()
 except StorageError as error:
-    print(accepted, journal.synced - 2, error)
+    print(accepted, error)
 try:
     journal.close()
 except StorageError:
@@ -488,13 +496,12 @@ except StorageError:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
-    accepted, synced = map(int, first.split()[:2])
+    accepted = int(first.split()[0])
     assert "File too large" in first
     assert second == "close said so too"
-    assert 300 <= synced <= accepted
     read = read_journal(tmp_path / "j")
     kept = len(read.rows[0]["v"])
-    assert synced <= kept <= accepted
+    assert 300 <= kept <= accepted
     assert read.rows[0]["v"].tolist() == [POINTS[k % 5].v for k in range(kept)]
     assert (tmp_path / "j").stat().st_size == 40_000
 

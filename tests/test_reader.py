@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -195,6 +196,13 @@ def test_every_version_has_a_kept_file() -> None:
 
     assert FORMAT_VERSION in READABLE
     assert {int(file.stem.rpartition("-")[2]) for file in DATA.glob("run-format-*.h5")} == set(READABLE)
+
+
+def test_every_version_of_the_journal_has_a_kept_file() -> None:
+    from labctl.journal import VERSION
+
+    said = [re.search(rb'"version": (\d+)', file.read_bytes()) for file in DATA.glob("run-format-*.journal")]
+    assert {int(match[1]) for match in said if match} == set(range(1, VERSION + 1))
 
 
 @pytest.mark.parametrize("kept", sorted(DATA.glob("run-format-*.journal")), ids=lambda file: file.stem)
