@@ -16,37 +16,53 @@ from typing import Any
 
 import numpy as np
 
-POINTS = 10_000
+POINTS = 20_000
 FEW = 1_000  # for what takes milliseconds a point
 
 
-def cpu(work: Callable[[], Any]) -> float:
-    """CPU seconds of the process."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
+def cost(work: Callable[[int], Any], points: int) -> tuple[float, float]:
+    """CPU seconds of the process: a run, and a point of it; the best of five."""
+
+    def best(n: int) -> float:
+        found = float("inf")
+        for _ in range(5):
+            start = time.process_time()
+            work(n)
+            found = min(found, time.process_time() - start)
+        return found
+
+    fixed = best(1)
+    return fixed, (best(points) - fixed) / points
 
 
-def pymeasure(folder: Path) -> float:
-    """Procedure, Worker, CSV: as its tutorial does."""
+def pymeasure(folder: Path) -> tuple[float, float]:
+    """Procedure, Worker, CSV: as its tutorial does. The file is whole when the worker has ended."""
     from pymeasure.experiment import Procedure, Results, Worker
 
     class Instant(Procedure):  # type: ignore[misc]
         DATA_COLUMNS = ["a", "b", "c"]  # noqa: RUF012
+        points = 1
 
         def execute(self) -> None:
-            for k in range(POINTS):
+            for k in range(self.points):
                 self.emit("results", {"a": k * 1.0, "b": k * 2.0, "c": k * 3.0})
 
-    def work() -> None:
-        worker = Worker(Results(Instant(), str(folder / "x.csv")))
+    def work(points: int) -> None:
+        file = folder / "x.csv"
+        file.unlink(missing_ok=True)
+        procedure = Instant()
+        procedure.points = points
+        worker = Worker(Results(procedure, str(file)))
         worker.start()
         worker.join(timeout=300)
 
-    return cpu(work) / POINTS
+    found = cost(work, POINTS)
+    with (folder / "x.csv").open() as lines:
+        assert sum(not line.startswith("#") for line in lines) == POINTS + 1
+    return found
 
 
-def qcodes(folder: Path) -> tuple[float, tuple[float, float, float]]:
+def qcodes(folder: Path) -> tuple[tuple[float, float], tuple[float, float, float]]:
     """Measurement and add_result, default settings; and ten waveforms as arrays: GB, CPU s, wall s."""
     import qcodes.dataset as data
 
@@ -56,12 +72,12 @@ def qcodes(folder: Path) -> tuple[float, tuple[float, float, float]]:
     for name in "abc":
         measurement.register_custom_parameter(name)
 
-    def work() -> None:
+    def work(points: int) -> None:
         with measurement.run() as saver:
-            for k in range(POINTS):
+            for k in range(points):
                 saver.add_result(("a", k * 1.0), ("b", k * 2.0), ("c", k * 3.0))
 
-    scalars = cpu(work) / POINTS
+    scalars = cost(work, FEW)
     waves = data.Measurement()
     waves.register_custom_parameter("w", paramtype="array")
     wave = np.random.default_rng(1).standard_normal(1_000_000, np.float32)
@@ -72,7 +88,7 @@ def qcodes(folder: Path) -> tuple[float, tuple[float, float, float]]:
     return scalars, (10 * wave.nbytes / 1e9, time.process_time() - start, time.perf_counter() - at)
 
 
-def bluesky(folder: Path) -> float:
+def bluesky(folder: Path) -> tuple[float, float]:
     """RunEngine and count, a bare device, no writer."""
     from bluesky import RunEngine
     from bluesky.plans import count
@@ -108,7 +124,7 @@ def bluesky(folder: Path) -> float:
             return {}
 
     engine = RunEngine({})
-    return cpu(lambda: engine(count([Instant()], num=FEW))) / FEW
+    return cost(lambda points: engine(count([Instant()], num=points)), FEW // 5)
 
 
 def main() -> None:

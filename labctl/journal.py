@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 from zlib import crc32
 
@@ -114,7 +115,7 @@ class Journal:
         except OSError as error:
             raise StorageError(f"journal {self.path} cannot be made ({error.strerror or error})") from error
         hold_lock(self._fd)
-        self._start = time.perf_counter()
+        self._start = perf_counter()
         self._buffer += (MAGIC + nonce) * 3
         for _ in range(2):
             self._append(COMMON.pack(HEADER, 0.0, self._sequence) + text)
@@ -135,7 +136,7 @@ class Journal:
         pack = self._pack[table_index]
         if pack is None:
             return self._row_with_text(table_index, row)
-        t = time.perf_counter() - self._start
+        t = perf_counter() - self._start
         try:
             packed = pack(t, *row)
         except (struct.error, TypeError, OverflowError) as error:
@@ -153,7 +154,7 @@ class Journal:
         packer = self._packers[table_index]
         with self._lock:
             self._end_batch()
-            t, number = time.perf_counter() - self._start, self._numbers[table_index]
+            t, number = perf_counter() - self._start, self._numbers[table_index]
             packed, texts = packer.pack(t, row), packer.pack_texts(row)
             prefix = ROW_PREFIX.pack(ROW, t, self._sequence, table_index, number)
             self._append(prefix + packed[TIME.size :] + texts)
@@ -181,7 +182,7 @@ class Journal:
         columns = arrays(table, block)
         with self._lock:
             self._end_batch()
-            t = time.perf_counter() - self._start
+            t = perf_counter() - self._start
         for first in range(0, len(block), BLOCK_ROWS):
             n = min(BLOCK_ROWS, len(block) - first)
             parts: list[bytes | memoryview] = []
@@ -209,7 +210,7 @@ class Journal:
         check = crc32(data)
         with self._lock:
             self._end_batch()
-            t = time.perf_counter() - self._start
+            t = perf_counter() - self._start
             prefix = TRACE_PREFIX.pack(
                 PLACED if pieces else TRACE, t, self._sequence, row, trace.scale, trace.offset, trace.t0, trace.dt,
                 len(name), len(unit), len(dtype), check,
@@ -230,7 +231,7 @@ class Journal:
         name = instrument.encode()
         with self._lock:
             self._end_batch()
-            t = time.perf_counter() - self._start
+            t = perf_counter() - self._start
             prefix = TRANSACTION_PREFIX.pack(TRANSACTION, t, self._sequence, len(name), len(request))
             self._append_parts(prefix, [name, request, reply])
         self._write_large()
@@ -241,7 +242,7 @@ class Journal:
             self._end_batch()
             # with the rows so far, so that it shows when the last ones before it are missing
             text = json.dumps({"name": name, "data": data, "rows": self._numbers}).encode()
-            t = time.perf_counter() - self._start
+            t = perf_counter() - self._start
             self._append(COMMON.pack(EVENT, t, self._sequence) + text)
         return t
 

@@ -9,6 +9,7 @@ import secrets
 import subprocess
 from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 from labctl import __version__
 from labctl import resume as resuming
 from labctl.abort import AbortSignal
-from labctl.errors import Aborted, StorageError
+from labctl.errors import Aborted, MeasurementError, StorageError
 from labctl.journal import Journal
 from labctl.protocol import Protocol as Declared
 from labctl.protocol import Rows, Trace, Value, find
@@ -257,6 +258,7 @@ def describe(
     }
 
 
+@cache
 def _installed(package: str) -> str:
     try:
         return importlib.metadata.version(package)
@@ -271,6 +273,7 @@ def _operator() -> str:
         return ""
 
 
+@cache
 def _git_commit() -> str:
     here = Path(__file__).resolve().parent.parent
     if not (here / ".git").exists():

@@ -33,7 +33,7 @@ from labctl.store_frame import RESERVED as RESERVED
 from labctl.store_frame import TEXT, write_frame, write_identities, write_journal
 from labctl.store_traces import TraceWriter
 
-CHUNKS = (64, 2048)  # rows, of a small table and of one that has outgrown it: small files, and 10^8 rows open at once
+CHUNK = 512  # rows: small tables stay small files, 10^8 rows still open at once
 BLOCK = 16384  # rows of blocks gathered before they are written
 BLOCK_SIZE = 1 << 19  # bytes of single rows gathered before they are written
 EVERY = 1.0  # s of the run, at least, between two copies that others can see
@@ -255,45 +255,25 @@ class _TableWriter:
         self.count = 0
         self._texts: list[tuple[str, ...]] = []
         self._blocks: list[tuple[list[NDArray[Any]], NDArray[np.float64]]] = []
-        self._group = group = entry.create_group(table.name, track_order=True)
-        self._axis, signal = _axis_and_signal(table, header)
+        group = entry.create_group(table.name, track_order=True)
+        axis, signal = _axis_and_signal(table, header)
         group.attrs.update(
-            {"NX_class": "NXdata", "title": table.doc or table.name, "axes": [self._axis], f"{self._axis}_indices": 0}
+            {"NX_class": "NXdata", "title": table.doc or table.name, "axes": [axis], f"{axis}_indices": 0}
         )
         if signal:
             group.attrs["signal"] = signal
-        self._columns: list[Any] = []
-        self._make(CHUNKS[0])
-        self._checks = [0] * len(self._columns)
-
-    def _make(self, chunk: int) -> None:
-        """The columns, empty."""
-        self._chunk, group = chunk, self._group
         self._columns = []
-        for column in self.table.columns:
+        for column in table.columns:
             attrs = {"units": column.q.unit, "long_name": column.q.meaning or column.name}
-            self._columns.append(_column(group, column.name, column.kind, attrs, chunk))
+            self._columns.append(_column(group, column.name, column.kind, attrs))
         attrs = {"units": "s", "long_name": "time since the start of the run"}
-        self._columns.append(_column(group, "elapsed", float, attrs, chunk))
-        scale = group[self._axis]
-        scale.make_scale(self._axis)
+        self._columns.append(_column(group, "elapsed", float, attrs))
+        scale = group[axis]
+        scale.make_scale(axis)
         for dataset in self._columns:
             if dataset != scale:
                 dataset.dims[0].attach_scale(scale)
-
-    def _outgrow(self) -> None:
-        """Larger chunks from here on; HDF5 uses the space of the small ones again."""
-        scale, held = self._group[self._axis], [dataset[...] for dataset in self._columns]
-        for dataset in self._columns:
-            if dataset != scale:
-                dataset.dims[0].detach_scale(scale)  # it refers back to them
-        del scale
-        for name in [dataset.name for dataset in self._columns]:
-            del self._group[name]
-        self._make(CHUNKS[1])
-        for dataset, values in zip(self._columns, held, strict=True):
-            dataset.resize(len(values), 0)
-            dataset[...] = values
+        self._checks = [0] * len(self._columns)
 
     def add_packed(self, packed: bytes, texts: list[tuple[str, ...]]) -> None:
         """Gather rows as they are in the journal."""
@@ -327,8 +307,6 @@ class _TableWriter:
         columns.append(np.concatenate([block[1] for block in blocks]))
         first, self.count = self.count, self.count + self.gathered
         self.gathered = 0
-        if self._chunk == CHUNKS[0] and self.count > CHUNKS[1]:
-            self._outgrow()
         # all lengths first, in memory; they reach the file together at the next flush
         for dataset in self._columns:
             dataset.resize(self.count, 0)
@@ -345,11 +323,11 @@ class _TableWriter:
                 dataset.attrs["crc32"] = np.uint32(check)
 
 
-def _column(group: Any, name: str, kind: type, attrs: dict[str, Any], chunk: int) -> Any:
+def _column(group: Any, name: str, kind: type, attrs: dict[str, Any]) -> Any:
     # a bool is an int8 that says so, as xarray writes it: HDF5's own enum is read by few
     dtype = {str: TEXT, bool: np.dtype("i1")}.get(kind, DTYPES[kind])
     fill = {float: np.nan, int: np.iinfo(np.int64).min}.get(kind)
-    dataset = group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(chunk,), fillvalue=fill)
+    dataset = group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(CHUNK,), fillvalue=fill)
     dataset.attrs.update(attrs)
     if kind is bool:
         dataset.attrs["dtype"] = "bool"

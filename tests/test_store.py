@@ -217,33 +217,9 @@ def test_rows_and_blocks_of_any_size_keep_their_order(tmp_path: Path) -> None:
     assert run.check() == []
 
 
-def test_a_small_table_is_small_and_a_long_one_outgrows_its_chunks(tmp_path: Path) -> None:
-    """Both read the same, in order, with their axis; the journal of a run without instruments adds little."""
-    sizes = {}
-    for n in (20, 5000):
-        recording = Recording(tmp_path / f"{n}.h5")
-        for k in range(n):
-            recording.row(0, Point(0.5 * k, -k, k, k % 2 == 0))
-            recording.row(1, NOTES[k % 3])
-            if k == 1500:
-                recording.rows(0, Rows(Point, v=np.zeros(700), i=0.0, n=-1, ok=True))
-        path = recording.finish()
-        run = load(path)
-        points = run.table()["n"]
-        assert points[points >= 0].tolist() == list(range(n))
-        assert run.table("note")["text"].tolist() == [NOTES[k % 3].text for k in range(n)]
-        assert run.check() == []
-        with h5py.File(path) as file:
-            group = file["entry/point"]
-            assert list(group) == ["v", "i", "n", "ok", "elapsed"]
-            assert all(group[name].chunks == ((64,) if n == 20 else (2048,)) for name in group)
-            assert group["i"].attrs["units"] == "A"
-            assert group["ok"].attrs["dtype"] == "bool"
-        with xarray.open_dataset(path, engine="h5netcdf", group="entry/point") as dataset:
-            assert list(dataset.dims) == ["v"]
-            np.testing.assert_array_equal(dataset["n"].values, points)
-        sizes[n] = path.stat().st_size
-    assert sizes[20] < 120_000
+def test_a_small_run_is_a_small_file(tmp_path: Path) -> None:
+    """Seven columns of a few rows, their frame and nothing else."""
+    assert fill(Recording(tmp_path / "x.h5")).finish().stat().st_size < 200_000
 
 
 def make_traces(*traces: Trace, path: Path) -> None:
