@@ -18,7 +18,7 @@ import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated as A
 from typing import Any, NamedTuple
@@ -109,8 +109,11 @@ class NoBench:
     station: Station = load_station("sim")
     seed = 0
 
-    def begin(self, recorder: Recorder | None, session: int, abort: AbortSignal) -> dict[str, str]:
+    def begin(self, recorder: Recorder | None, session: int, abort: AbortSignal, folder: Path | None) -> dict[str, str]:
         return {}
+
+    def resume(self, finished: Sequence[tuple[int, int]], begun: Any) -> None:
+        """Nothing to go on with."""
 
     def end(self) -> None:
         """Nothing to stop."""
