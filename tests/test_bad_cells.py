@@ -60,12 +60,17 @@ READ = {
     "open line": {"below"},
     "good": {"ok"},
 }
+LOOKED_AT = FORMED | {"stuck": {"done"}, "good": {"done"}}
+"""… that looks at cells and stresses them, whether they switch or not."""
 # protocol → (parameters, whether the array is formed, place → the statuses that name it)
 SAID: dict[str, tuple[dict[str, Any], bool, dict[str, set[str]]]] = {
     "converge_to_state": ({"v_step": 0.3, "r_target": 30e3}, True, FORMED),
     "forming": ({}, False, PRISTINE),
     "program_verify": ({}, True, FORMED),
+    "read_disturb": ({"pulses": 100}, True, LOOKED_AT),
     "read_map": ({}, True, READ),
+    "read_noise": ({"samples": 50, "rest": 0.0}, True, LOOKED_AT),
+    "relaxation": ({"dense": 5, "per_decade": 1}, True, LOOKED_AT),
     "state_seeker": ({"hold": 0.01}, True, FORMED),
     "switch_seeker": ({"switches": 4}, True, FORMED),
 }

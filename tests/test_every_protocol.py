@@ -19,6 +19,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "converge_to_state": {"v_step": 0.3},
     "endurance": {"cycles": 30},
     "forming": {"rows": [0, 1], "columns": [0]},
+    "half_select_disturb": {"rows": [0, 1], "pulses": 30},
     "iv_sweep": {"points": 40, "cycles": 2},
     "lif_calibrate": {"neuron": [0, 1]},
     "lif_fi_curve": {"i_syn": [50e-6, 100e-6], "duration": 5e-3, "trace": True},
@@ -28,6 +29,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "program_verify": {"rows": [0], "columns": [0, 1, 2]},
     "state_seeker": {"v_wl_step": 0.2, "hold": 0.01},
     "program_weights": {"rows": [0, 1], "levels": 16, "times": [2.0]},
+    "read_disturb": {"pulses": 1000},
     "read_noise": {"samples": 300},
     "relaxation": {"rows": [0], "dense": 5, "per_decade": 2},
 }

@@ -19,7 +19,6 @@ from labctl.models.filament import FilamentArray
 from labctl.station import load_station, parse_station
 
 QUIET = "relaxation = 0.0\nrtn = 0.0\nread_noise = 0.0\nretention = 0.0\n"
-BAD = "shorted = [[0, 0]]\nopen = [[0, 1]]\nstuck = [[0, 2]]\nnever_forming = [[0, 3]]\nopen_word_lines = [1]\n"
 
 
 def run(name: str, path: Path, extra: str = "", seed: int = 3, **parameters: Any) -> tuple[labctl.Run, Array1T1R]:
@@ -89,11 +88,3 @@ def test_a_record_has_the_two_levels_of_its_trap(tmp_path: Path) -> None:
 def test_an_interval_shorter_than_a_sample_is_refused_before_anything_moves(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="shorter than a sample of 64 conversions, 64 µs"):
         run("read_noise", tmp_path / "n.h5", interval=10e-6, average=64)
-
-
-@pytest.mark.parametrize("name", ["relaxation", "read_noise"])
-def test_faulty_cells_are_named(name: str, tmp_path: Path) -> None:
-    short: dict[str, Any] = {"read_noise": {"samples": 50, "rest": 0.0}, "relaxation": {"dense": 5, "per_decade": 1}}
-    recorded, _ = run(name, tmp_path / "f.h5", BAD, rows=[0, 1, 2], columns=range(4), **short[name])
-    wanted = ["shorted", "open", "done", "open", *["open"] * 4, *["done"] * 4]
-    assert recorded.table()["status"].tolist() == wanted
