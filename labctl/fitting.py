@@ -212,22 +212,45 @@ def _reaches(transition: FloatArray, u_max: float) -> bool:
 
 
 def _longest(found: list[tuple[str, FloatArray, NDArray[np.bool_]]], notes: list[str]) -> list[FloatArray]:
-    """Of each cell the longest stretch of consecutive cycles in which everything was measured.
+    """Of each cell the longest stretch of consecutive cycles, at most a tenth of them incomplete, and those filled.
 
-    found: cell, (cycles, features), whether each cycle follows the one before.
+    found: cell, (cycles, features), whether each cycle follows the one before. An incomplete cycle (one that did not
+    switch, a reading out of range) gets the features of another cycle of its stretch, so the marginals stay.
     """
     best: dict[str, FloatArray] = {}
+    filled = total = 0
     for cell, table, follows in found:
-        good: NDArray[np.bool_] = np.asarray(np.isfinite(table).all(axis=1))
-        edges = [0, *(np.flatnonzero(~follows[1:] | ~good[1:] | ~good[:-1]) + 1), len(table)]
-        stretches = [table[a:b] for a, b in pairwise(edges) if good[a]]
-        longest = max(stretches, key=len, default=table[:0])
-        if len(longest) > len(best.get(cell, table[:0])):
-            best[cell] = longest
-    whole = {cell: table for cell, table in best.items() if len(table) > 1 and (table.std(axis=0) > 0).all()}
-    if missing := sorted({cell for cell, _, _ in found} - set(whole)):
+        edges = [0, *(np.flatnonzero(~follows[1:]) + 1), len(table)]
+        for part in (table[a:b] for a, b in pairwise(edges)):
+            whole = _mostly_whole(part)
+            if len(whole) > len(best.get(cell, table[:0])):
+                best[cell] = whole
+    for table in best.values():
+        bad = ~np.isfinite(table).all(axis=1)
+        filled, total = filled + int(bad.sum()), total + len(table)
+        if bad.any():
+            rng = np.random.default_rng(len(table))
+            table[bad] = table[rng.choice(np.flatnonzero(~bad), int(bad.sum()))]
+    if filled:
+        notes.append(
+            f"{filled} of {total} cycles are incomplete and take the place of others of their cell, which weakens the "
+            f"memory by up to {2 * filled / total:.0%}"
+        )
+    used = {cell: table for cell, table in best.items() if len(table) > 1 and (table.std(axis=0) > 0).all()}
+    if missing := sorted({cell for cell, _, _ in found} - set(used)):
         notes.append(f"left out, no two complete cycles in a row: {', '.join(missing[:8])}{' …' * (len(missing) > 8)}")
-    return list(whole.values())
+    return list(used.values())
+
+
+def _mostly_whole(part: FloatArray) -> FloatArray:
+    """The longest stretch with at most a tenth of incomplete cycles, none of them at its ends."""
+    good = np.asarray(np.isfinite(part).all(axis=1))
+    surplus = np.concatenate([[0], np.cumsum(np.where(good, 1, -9))])  # a stretch that gains is whole enough
+    least = np.minimum.accumulate(surplus)
+    starts = np.searchsorted(-least, -surplus, side="left")  # the first place from which the surplus has not fallen
+    end = int(np.argmax(np.arange(len(surplus)) - starts))
+    inside = np.flatnonzero(good[starts[end] : end]) + starts[end]
+    return part[inside[0] : inside[-1] + 1].copy() if len(inside) else part[:0].copy()
 
 
 def _steps(cycle: NDArray[np.int_]) -> NDArray[np.bool_]:
