@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from typing import Annotated as A
 
 import numpy as np
@@ -10,12 +10,14 @@ import numpy as np
 from drivers.bench import Bench
 from drivers.cell import Bias
 from drivers.quantities import AVERAGE, COLUMN, ROW, STATUS, I, T
+from labctl.analysis.loops import set_reset_features
+from labctl.analysis.statistics import cdf
 from labctl.protocol import protocol
 from labctl.quantity import Q, inclusive
 from labctl.reader import Run
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 
 class Point(NamedTuple):
@@ -30,16 +32,46 @@ class Point(NamedTuple):
 
 
 def plot(run: Run, figure: "Figure") -> None:
-    """|I| against V on a logarithmic scale, loops overlaid."""
-    table, axes = run.table(), figure.subplots()
-    for cycle in np.unique(table["cycle"]):
+    """|I| against V on a logarithmic scale, loops overlaid; of 5 cycles and more, CDFs of what switches and of R."""
+    table = run.table()
+    cycles = np.unique(table["cycle"])
+    if len(cycles) >= 5:
+        parts: Any = figure.subfigures(1, 2, width_ratios=[3, 2])
+        axes = parts[0].subplots()
+        plot_spread(table, parts[1])
+    else:
+        axes = figure.subplots()
+    for cycle in cycles:
         at = (table["cycle"] == cycle) & (table["status"] == "ok")
         axes.semilogy(table["v"][at], np.abs(table["i"][at]), ".-", linewidth=0.8, label=f"cycle {cycle}")
     title = f"I–V, cell ({run.params['row']}, {run.params['column']}), V$_{{WL}}$ = {run.params['v_wl']:g} V"
     axes.set(xlabel="V$_{BL}$ − V$_{SL}$ (V)", ylabel="|I| (A)", title=title)
     axes.grid(True, which="both", alpha=0.3)
-    if len(np.unique(table["cycle"])) <= 6:
+    if len(cycles) < 5:
         axes.legend()
+
+
+def plot_spread(table: dict[str, np.ndarray], figure: "SubFigure") -> None:
+    """CDFs over the cycles: switching voltages, and resistances at 0.2 V. A loop that did not switch has none."""
+    ok = table["status"] == "ok"
+    found = set_reset_features(table["v"][ok], table["i"][ok], table["cycle"][ok])
+    above, below = figure.subplots(2, 1)
+    for axes, scale, names in (
+        (above, 1.0, (("V$_{SET}$", found.v_set), ("−V$_{RESET}$", -found.v_reset))),
+        (below, 1e-3, (("LRS", found.r_lrs), ("HRS", found.r_hrs))),
+    ):
+        for label, values in names:
+            if np.isfinite(values).any():
+                drawn = cdf(values)
+                text = f"{label} {np.median(drawn.x) * scale:.3g}, n = {len(drawn.x)}"
+                axes.plot(drawn.x * scale, 100 * drawn.p, ".-", linewidth=0.8, label=text)
+        axes.set(ylabel="cycles below (%)", ylim=(0, 100))
+        axes.grid(True, which="both", alpha=0.3)
+        if axes.has_data():
+            axes.legend(fontsize=7, title="median", title_fontsize=7)
+    above.set_xlabel("switching voltage (V)")
+    below.set(xlabel="resistance at 0.2 V (kΩ)", xscale="log")
+    below.tick_params(axis="x", which="minor", labelbottom=False)
 
 
 def loop(v_set: float, v_reset: float, points: int) -> list[float]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import labctl
 import labctl.analysis
 
 
@@ -28,3 +29,19 @@ def test_the_page_names_every_module(pytestconfig: pytest.Config) -> None:
     others = {"__init__", "estimate", "rtn_kernel", "neurons", "waveforms"}  # shared, or on the neurons' page
     for module in sorted(path.stem for path in folder.glob("*.py") if path.stem not in others):
         assert f"`{module}." in page, f"docs/analysis.md says nothing of labctl.analysis.{module}"
+
+
+def test_five_loops_are_drawn_with_their_distributions(tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    from protocols.iv_sweep import plot
+
+    with labctl.open_bench("sim", seed=1) as bench:
+        run = labctl.run("iv_sweep", bench, row=2, column=1, v_reset=-1.5, cycles=5, points=100, out=tmp_path / "iv.h5")
+    figure = Figure()
+    plot(run, figure)
+    legends = [legend for axes in figure.axes if (legend := axes.get_legend()) is not None]
+    texts = [text.get_text() for legend in legends for text in legend.texts]
+    assert len(figure.axes) == 3
+    assert next(text for text in texts if text.startswith("LRS")).endswith("n = 5")
+    assert next(text for text in texts if text.startswith("−V")).endswith("n = 5")

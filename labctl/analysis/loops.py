@@ -27,7 +27,7 @@ class Features(NamedTuple):
     r_hrs: Floats  # (cycles,) Ω, at +v_read before the SET
     v_set: Floats  # (cycles,) V, > 0: half-way between the samples across which the current jumps most
     r_lrs: Floats  # (cycles,) Ω, at +v_read after the SET
-    v_reset: Floats  # (cycles,) V, < 0: half a sample beyond the RESET side's largest |current|; nan if at the peak
+    v_reset: Floats  # (cycles,) V, < 0: half a sample beyond the largest |current| before the conductance falls most
     abrupt: Floats  # (cycles,) part of the SET's change of ln R that its largest jump makes: 1 abrupt, near 0 gradual
 
     def table(self) -> Floats:
@@ -81,7 +81,7 @@ def set_reset_features(v: ArrayLike, i: ArrayLike, cycle: ArrayLike, v_read: flo
                 row[4] = min(1.0, float(jump / np.log(before / after)))
         if down is not None:
             before, after = _branches_at(down, v_read)
-            k = int(np.argmax(down.i[: down.peak + 1]))
+            k = int(np.argmax(down.i[: _falls(down, v_read) + 1]))
             change = v_read / before - v_read / after
             if after > SWITCHED * before and k < down.peak and change > NOISE * _noise(down, v_read):
                 row[3] = -(down.v[k] + down.v[k + 1]) / 2
@@ -162,6 +162,16 @@ def _side(v: Floats, i: Floats, sign: float) -> _Side | None:
     start = int(lower[lower < peak][-1]) if (lower < peak).any() else 0
     stop = int(lower[lower > peak][0]) + 1 if (lower > peak).any() else len(x)
     return _Side(x[start:stop], sign * i[start:stop], peak - start)
+
+
+def _falls(side: _Side, v_read: float) -> int:
+    """The last sample before the conductance falls most, on the way out beyond v_read: an HRS that conducts well may
+    carry more current at the peak than the LRS did when it began to switch.
+    """
+    v, i = side.v[: side.peak + 1], side.i[: side.peak + 1]
+    first = int(np.searchsorted(v, v_read))
+    g = np.maximum(i[first:], 1e-15) / v[first:]
+    return first + int(np.argmin(np.diff(np.log(g)))) if len(g) > 1 else side.peak
 
 
 def _noise(side: _Side, v_read: float) -> float:

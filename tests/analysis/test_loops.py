@@ -69,6 +69,18 @@ def test_noise_on_a_cell_that_does_not_switch_is_no_switching(r: float) -> None:
     assert np.mean(~np.isnan(found.v_reset)) < 0.02
 
 
+def test_a_reset_is_found_where_the_hrs_carries_more_at_the_peak_than_the_lrs_before() -> None:
+    """An HRS that grows with V³: 98 µA at the end of the loop, the LRS switched at 60 µA."""
+    v = np.concatenate([np.linspace(0, 1.2, 121), np.linspace(1.19, 0, 120)])
+    hrs = v / 1e5 + 0.05e-3 * v**3
+    i = np.where((np.arange(len(v)) <= 60), v / 1e4, np.minimum(hrs, v / 2e3))
+    i[np.arange(len(v)) > 120] = v[121:] / 1e5
+    found = set_reset_features(-v, -i, np.zeros(len(v), int))
+    assert np.isnan(found.v_set[0])
+    assert i.max() > 1.5 * i[60]
+    assert found.v_reset == pytest.approx([-0.605], abs=0.0051)
+
+
 def test_a_small_window_above_the_noise_is_found() -> None:
     v, i = loop("abrupt")
     rng = np.random.default_rng(2)
