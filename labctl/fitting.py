@@ -162,14 +162,18 @@ def _fit(
     most = min(ORDER, n // 5, len(data) * n // 320)
     if order is None and most < 1:
         raise UsageError(
-            f"{len(data)} cells × {n} {what} are too few; record at least 50 cycles of each cell and 320 in all"
+            f"{_cells_of(len(data))} × {n} {what} are too few; record at least 50 cycles of each cell and 320 in all"
         )
     order = most if order is None else order
     components = max(1, min(COMPONENTS, len(data) // 20)) if components is None else components
     fit = fit_generative(data, order=order, components=components, v_read=v_read, like=like, seed=seed, **parts)
     memory, kinds = f"a memory of {order} cycle{'s' * (order > 1)}", f"{components} kind{'s' * (components > 1)}"
-    used = f"{len(data)} cells × {n} {what}, {memory}, {kinds} of devices"
+    used = f"{_cells_of(len(data))} × {n} {what}, {memory}, {kinds} of devices"
     return ChipFit(replace(fit, params=replace(fit.params, provenance=f"fitted to {used}")), (used, *notes))
+
+
+def _cells_of(count: int) -> str:
+    return f"{count} cell{'s' * (count != 1)}"
 
 
 def _as_swept(base: GenerativeParams, loops: Sequence[Sweep]) -> GenerativeParams:

@@ -101,7 +101,7 @@ def test_the_voltages_that_endurance_does_not_tell_are_drawn_with_their_memory()
 def test_endurance_gives_resistances(recorded: list[labctl.Run], tmp_path: Path) -> None:
     [cell] = states(recorded)
     assert 0.9 < np.isfinite(cell.r).mean() <= 1.0
-    with pytest.raises(UsageError, match="1 cells × 60 endurance cycles are too few"):
+    with pytest.raises(UsageError, match="1 cell × 60 endurance cycles are too few"):
         fit_chip(recorded)
     # eight more like it, so that there is enough
     more = [cell.r[np.random.default_rng(k).permutation(60)] * (0.93 + 0.02 * k) for k in range(8)]
@@ -174,7 +174,7 @@ def test_what_cannot_be_fitted_is_said_in_one_line(
         (["filament", str(other.path)], "none of these runs has I–V loops"),
         (["generative", str(still.path)], "no cell has two loops in a row that switch both ways"),
         (["filament", str(still.path)], "these loops do not switch"),
-        (["generative", str(recorded[0].path)], "no cell has two loops in a row"),
+        (["generative", str(recorded[0].path)], "1 cell × 4 I–V loops are too few"),
         (["filament", str(imported.path)], "the gate voltage of the loops is not known"),
         (["generative", str(imported.path), "--order", "9"], "are too few for order 9"),
         (["filament", str(recorded[0].path), "--order", "3"], "--order and --components belong to the generative"),
