@@ -73,9 +73,9 @@ def plot(run: Run, figure: "Figure") -> None:
     left.legend(fontsize="small")
     bars = right.barh(errors["source"][::-1], errors["bits"][::-1])
     right.bar_label(bars, fmt="%.1f", padding=2)
-    right.set(
-        xlabel="effective bits", title="each part of the error alone", xlim=(0, 1.15 * max(errors["bits"], default=1))
-    )
+    bits = errors["bits"]
+    limits = np.min(bits, initial=0.0), 1.15 * np.max(bits, initial=1.0)
+    right.set(xlabel="effective bits", title="each part of the error alone", xlim=limits)
     left.grid(True, alpha=0.3)
 
 
