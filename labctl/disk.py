@@ -8,9 +8,16 @@ written after that stays in memory until the file is closed, and is gone then.
 import contextlib
 import io
 import os
+import time
 from pathlib import Path
 
+from labctl.errors import StorageError
+
 LOCK_AT = 1 << 40  # where Windows locks a byte: far beyond the end, because locks are mandatory there
+
+
+OPEN_FILES_STAY = os.name == "nt"  # whether a file that somebody has open cannot be replaced
+PATIENCE = 10.0  # s in which a reader may finish
 
 
 class DiskFile(io.RawIOBase):
@@ -109,6 +116,28 @@ class DiskFile(io.RawIOBase):
     def seekable(self) -> bool:
         """Yes."""
         return True
+
+
+def replace(source: Path, target: Path) -> None:
+    """Put `source` in the place of `target`, in one step.
+
+    Windows refuses as long as another program has `target` open; a look is over soon, so it is tried for a while.
+    Raises `StorageError` after that, `OSError` for all else.
+    """
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError as error:
+            if not OPEN_FILES_STAY:
+                raise
+            if time.monotonic() > until:
+                raise StorageError(
+                    f"{target} is open in another program, and Windows lets nobody replace it meanwhile; nothing is"
+                    f" lost, all of it is in {source.name}: close that program"
+                ) from error
+            time.sleep(0.1)
 
 
 def sync_folder(folder: Path) -> None:

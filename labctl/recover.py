@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labctl.disk import is_being_written
+from labctl.disk import is_being_written, replace
 from labctl.errors import StorageError
 from labctl.journal_entries import Block, EventEntry, Remains, TraceEntry, describe_losses
 from labctl.journal_reader import JournalReader
@@ -39,14 +39,18 @@ def recover(path: str | Path) -> Path:
     if whole:
         os.remove(journal)  # the run was finished; only the last step, this one, was missing
         return path
+    part = path.with_name(path.name + ".part")
+    if _is_finished(part):  # the run was finished, and could not take its place: somebody had the file open
+        replace(part, path)
+        os.remove(journal)
+        return path
     fresh = path.with_name(path.name + ".recovering")
     for left_over in (fresh, Path(f"{fresh}.part"), Path(f"{path}.new")):
         left_over.unlink(missing_ok=True)  # of a recovery that was cut off itself
     _, losses = _rebuild(journal, fresh)
-    part = path.with_name(path.name + ".part")
     if torn := next((file for file in (part, path) if file.exists()), None):
-        os.replace(torn, _free(path.with_name(path.name + ".torn")))
-    os.replace(fresh, path)
+        replace(torn, _free(path.with_name(path.name + ".torn")))
+    replace(fresh, path)
     if losses:
         os.replace(journal, _free(journal.with_name(journal.name + ".torn")))
     else:

@@ -220,7 +220,7 @@ def _finish(journal: Journal, store: Store, status: str, error: BaseException | 
     except (OSError, StorageError) as caught:
         problem = problem or caught
     if problem is not None and error is None:
-        raise StorageError(f"{problem}; free some space, then: labctl recover {store.path}") from problem
+        raise StorageError(f"{problem}; once that is mended: labctl recover {store.path}") from problem
 
 
 def describe(

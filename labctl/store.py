@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.disk import DiskFile, sync_folder
+from labctl.disk import DiskFile, replace, sync_folder
 from labctl.errors import StorageError, UsageError
 from labctl.journal import TIME, Journal
 from labctl.journal_entries import EventEntry, PackedRows, Piece, Remains
@@ -196,7 +196,7 @@ class Store:
                 self.file.flush()
                 self._disk.sync()
                 self._close()
-                os.replace(self._disk.path, self.path)
+                replace(self._disk.path, self.path)
                 sync_folder(self.path.parent)
         finally:
             if self._disk is not None:

@@ -7,7 +7,39 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labctl.disk import DiskFile
+from labctl import disk as disk_module
+from labctl.disk import DiskFile, replace
+from labctl.errors import StorageError
+
+
+def test_a_file_that_somebody_has_open_is_replaced_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Windows does, played by os.replace: refuse while a reader has the target open."""
+    monkeypatch.setattr(disk_module, "OPEN_FILES_STAY", True)
+    source, target = tmp_path / "x.h5.part", tmp_path / "x.h5"
+    real, looks = os.replace, [1, 2]
+
+    def refuse(source: Path, target: Path) -> None:
+        if looks:
+            looks.pop()
+            raise PermissionError(13, "Access is denied")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    source.write_text("new")
+    target.write_text("old")
+    replace(source, target)
+    assert (target.read_text(), source.exists()) == ("new", False)
+    source.write_text("newer")
+    looks.append(1)
+    monkeypatch.setattr(disk_module, "PATIENCE", -1.0)
+    with pytest.raises(StorageError, match=r"x\.h5 is open in another program.*all of it is in x\.h5\.part"):
+        replace(source, target)
+    assert (target.read_text(), source.read_text()) == ("new", "newer")
+    looks.append(1)
+    monkeypatch.setattr(disk_module, "OPEN_FILES_STAY", False)  # elsewhere it means that one may not write there
+    with pytest.raises(PermissionError):
+        replace(source, target)
+
 
 operations = st.lists(
     st.one_of(

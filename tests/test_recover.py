@@ -119,6 +119,29 @@ def test_a_finished_file_whose_journal_was_left_is_kept_as_it_is(tmp_path: Path)
     assert not recording.journal.path.exists()
 
 
+def test_a_run_that_a_viewer_kept_from_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows: the file is open until after the end of the run. Nothing is lost, before the recovery or after."""
+    recording = fill(Recording(tmp_path / "x.h5"))
+
+    def refuse(source: Path, target: Path) -> None:
+        raise PermissionError(13, "Access is denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("labctl.disk.OPEN_FILES_STAY", True)
+        patch.setattr("labctl.disk.PATIENCE", -1.0)
+        patch.setattr(os, "replace", refuse)
+        with pytest.raises(StorageError, match="open in another program"):
+            recording.finish()
+        with pytest.raises(StorageError, match="open in another program"):
+            recover(recording.path)
+    check_content(load(recording.path))
+    finished = Path(f"{recording.path}.part").read_bytes()
+    assert recover(recording.path).read_bytes() == finished
+    assert load(recording.path).status == "done"
+    check_content(load(recording.path))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["x.h5"]
+
+
 def test_a_recovery_that_was_cut_off_is_started_again(tmp_path: Path) -> None:
     recording = fill(Recording(tmp_path / "x.h5"))
     recording.journal.close()
