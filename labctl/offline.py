@@ -108,10 +108,15 @@ class Recorded(Tape):
 
     def summary(self) -> str:
         """How well the questions fitted the recording, in one line."""
-        return (
-            f"{self.asked} questions answered from {self.name}: {self.jumps} out of recorded order,"
-            f" {self.repeats} answers given again, {self.loose} measured in a slightly other state,"
-            f" {self.skipped} recorded operations on the same cells left out"
+        counts = {
+            "out of recorded order": self.jumps,
+            "answers given again": self.repeats,
+            "measured in a slightly other state": self.loose,
+            "recorded operations on the same cells left out": self.skipped,
+        }
+        seen = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        return f"{self.asked} questions answered from {self.name}" + (
+            f": {seen}" if seen else ", all in recorded order"
         )
 
     def _find(self, instrument: str, question: Question) -> int | None:

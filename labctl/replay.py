@@ -9,7 +9,7 @@ from typing import Any
 
 from labctl import bench_factory
 from labctl.abort import AbortSignal
-from labctl.errors import Aborted, DivergenceError, LabctlError, StorageError
+from labctl.errors import Aborted, DivergenceError, LabctlError, StorageError, UsageError
 from labctl.protocol import Protocol, Rows, Trace, find
 from labctl.reader import Run, load
 from labctl.resume import Resumed
@@ -33,6 +33,10 @@ def verify(path: str | Path, protocol: Protocol | None = None) -> Verification:
     """
     run = load(path)
     header = run.header
+    if "source" in header and not run.transactions():
+        raise UsageError(
+            f"{path} was imported: it has no exchange with an instrument to re-execute; leave --verify out"
+        )
     declared = protocol or find(run.protocol)
     values = declared.check(run.params)
     ends = [data for name, data in run.events() if name == "end"]

@@ -109,6 +109,9 @@ def test_import_show_plot_export(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["plot", str(target)]) == 0
     assert main(["replay", str(target)]) == 0
     assert "bad_line" in capsys.readouterr().out
+    code, error = failing(capsys, "replay", str(target), "--verify")
+    assert code == 2
+    assert "iv.h5 was imported: it has no exchange with an instrument to re-execute" in error
     assert main(["export", str(target), "--to", "csv", "-o", str(tmp_path / "out" / "x")]) == 0
     assert capsys.readouterr().out.splitlines() == [
         str(tmp_path / "out" / name) for name in ("x.csv", "x_bad_line.csv")
