@@ -24,7 +24,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     fitting.add_argument("-o", "--output", type=Path, help="the parameter file (default MODEL.json)")
     fitting.add_argument("--like", type=Path, help="parameter file to start from (default: labctl's own)")
     fitting.add_argument(
-        "--v-read", type=float, default=0.2, metavar="V", help="where resistances are read (default 0.2)"
+        "--v-read", type=_number, default=0.2, metavar="V", help="where resistances are read (default 0.2)"
     )
     fitting.add_argument("--order", type=int, help="generative: cycles that a cycle depends on (default up to 10)")
     fitting.add_argument("--components", type=int, help="generative: kinds of devices (default up to 3)")
