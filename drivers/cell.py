@@ -106,12 +106,7 @@ class CellProgram:
         bench.check({"BL_DRIVE": v_bl, "SL_DRIVE": v_sl, "WL_DRIVE": v_wl})
         if self._polarity != BOTH:
             self._turn(1.0)
-            cell = self._cell
-            self.instructions += [
-                Dac(self._bl, 0),
-                Dac(self._sl, 0),
-                Connect(LineKind.SL, cell.row, Source.DAC + self._sl),
-            ]
+            self.instructions.append(Connect(LineKind.SL, self._cell.row, Source.DAC + self._sl))
             self._polarity = BOTH
         volts = {self._bl: v_bl, self._sl: v_sl, self._wl: v_wl}
         self.instructions += [Dac(channel, bench.board.code(channel, v)) for channel, v in volts.items()]

@@ -72,6 +72,7 @@ SAID: dict[str, tuple[dict[str, Any], bool, dict[str, set[str]]]] = {
     "read_noise": ({"samples": 50, "rest": 0.0}, True, LOOKED_AT),
     "relaxation": ({"dense": 5, "per_decade": 1}, True, LOOKED_AT),
     "state_seeker": ({"hold": 0.01}, True, FORMED),
+    "stdp": ({"repeats": 1, "dt": [-10e-6, 10e-6]}, True, FORMED),
     "switch_seeker": ({"switches": 4}, True, FORMED),
 }
 

@@ -15,9 +15,9 @@ from tests.test_noise_protocols import QUIET, effects, run
 CALM = effects(QUIET)
 
 
-def alone(seed: int = 3) -> Any:
+def alone(seed: int = 3, extra: str = CALM) -> Any:
     """The cells of the bench's chip without the bench."""
-    station = parse_station(load_station("sim").text + CALM, "calm")
+    station = parse_station(load_station("sim").text + extra, "calm")
     return Simulation(station, seed).chip.array.device  # type: ignore[attr-defined]
 
 

@@ -32,6 +32,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "read_disturb": {"pulses": 1000},
     "read_noise": {"samples": 300},
     "relaxation": {"rows": [0], "dense": 5, "per_decade": 2},
+    "stdp": {"repeats": 2},
 }
 
 
