@@ -199,6 +199,7 @@ class Store:
                 replace(self._disk.path, self.path)
                 sync_folder(self.path.parent)
         finally:
+            self._traces.close()
             if self._disk is not None:
                 self._close()
 
@@ -238,7 +239,6 @@ class Store:
             raise StorageError(f"{self.path} cannot be {what} ({reason}); is there room on the disk?") from error
 
     def _close(self) -> None:
-        self._traces.close()
         self.file.close()
         if self._disk is not None:
             self._disk.close()

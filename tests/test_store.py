@@ -16,6 +16,7 @@ from labctl.errors import MeasurementError, StorageError, UsageError
 from labctl.protocol import Rows, Table, Trace
 from labctl.quantity import Q
 from labctl.reader import load
+from labctl.recover import recover
 from labctl.store import Store
 from tests.recorded import HEADER, NOTES, TABLES, TRACES, Point, Recording, bits, fill
 
@@ -289,6 +290,35 @@ def test_a_trace_belongs_to_the_protocol_again_once_recorded(tmp_path: Path) -> 
     store.finish("done", {}, None)
     run = load(tmp_path / "x.h5")
     assert [run.trace(name, k).codes[-1] for name in "ab" for k in range(3)] == [0, 1, 2] * 2
+
+
+def test_an_error_of_a_packing_thread_reaches_the_run_and_the_journal_has_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = Recording(tmp_path / "x.h5")
+    traces = [Trace("w", np.arange(600_000, dtype=np.int16) + k, 1.0, 0.0, "V", 0.0, 1.0) for k in range(40)]
+
+    def fail(data: object, level: int) -> bytes:
+        raise MemoryError("no room to pack")
+
+    given: list[Trace] = []
+
+    def record_all() -> None:
+        for trace in traces:
+            given.append(trace)
+            recording.trace(trace)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("labctl.store_traces.zlib.compress", fail)
+        with pytest.raises(MemoryError, match="no room to pack"):
+            record_all()
+        with pytest.raises(MemoryError):
+            recording.finish("failed")
+    assert len(given) < 40  # it did not wait for the end
+    run = load(recover(recording.path))
+    assert run.status == "failed"
+    assert run.trace_count("w") == len(given)
+    assert all((run.trace("w", k).codes == trace.codes).all() for k, trace in enumerate(given))
 
 
 def test_a_store_alone_refuses_what_a_journal_refuses(tmp_path: Path) -> None:
