@@ -125,9 +125,11 @@ class TraceWriter:
             self._settle_one()
 
     def _settle_one(self) -> None:
-        work = self._work.popleft()
+        work = self._work[0]
+        packed = work.job.result()  # what failed stays first, so that the file cannot be finished without it
+        self._work.popleft()
         self._in_work -= work.size
-        work.stack.append(work.items, work.job.result())
+        work.stack.append(work.items, packed)
 
 
 def _pack_all(waveforms: list[NDArray[Any]], chunk: int) -> list[list[bytes]]:
