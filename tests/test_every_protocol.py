@@ -25,6 +25,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "lif_fi_curve": {"i_syn": [50e-6, 100e-6], "duration": 5e-3, "trace": True},
     "multilevel": {"rows": [0, 1], "times": [2.0]},
     "mvm": {"vectors": 2, "repeats": 2, "signed": True},
+    "parameter_fit": {"n": 10},
     "potentiation_depression": {"n_set": 10, "n_reset": 10},
     "program_verify": {"rows": [0], "columns": [0, 1, 2]},
     "state_seeker": {"v_wl_step": 0.2, "hold": 0.01},
