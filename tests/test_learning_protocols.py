@@ -109,7 +109,7 @@ def test_the_fit_finds_the_numbers_of_the_cell(tmp_path: Path) -> None:
         assert value == pytest.approx(getattr(truth, name), rel=0.02), name
     assert run.table()["r2"][0] > 0.9999
     assert run.table()["pulses"][0] == 500
-    again = MultilevelParams(**found)
+    again = MultilevelParams(**found)  # type: ignore[arg-type]
     table = run.table("point")
     with labctl.open_bench(learning(tmp_path, again.ideal())) as bench:
         other = labctl.run("parameter_fit", bench, out=tmp_path / "q.h5", v_wl_set=4.5, v_wl_reset=4.5)

@@ -106,7 +106,18 @@ def fit_multilevel(
     scale_v = Estimate(*(float(np.exp(q)) for q in found[6]))
     r2 = 1.0 - float(rest @ rest) / float(middle @ middle)
     rms = float(np.sqrt(np.mean(rest**2)))
-    return MultilevelFit(*ends, *found[2:6], scale_v, r2, rms, np.where(np.isnan(start), np.nan, model))
+    return MultilevelFit(
+        ends[0],
+        ends[1],
+        found[2],
+        found[3],
+        found[4],
+        found[5],
+        scale_v,
+        r2,
+        rms,
+        np.where(np.isnan(start), np.nan, model),
+    )
 
 
 class _Best(NamedTuple):
