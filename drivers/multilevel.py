@@ -167,7 +167,7 @@ class Programmer:
         coarse = recipe.reading._replace(
             set=recipe.set._replace(step=COARSE), reset=recipe.reset, attempts=200, confirm=0.0
         )
-        self._up = coarse._replace(low=levels[-1], high=1 / coarse.r_short)
+        self._up = coarse._replace(low=levels[-1], high=0.99 / coarse.r_short)
         self._down = coarse._replace(low=0.0, high=max(levels[0], levels[-1] / 50))
         self._nodes = np.linspace(levels[0], levels[-1], 17)
         self.rise = Curve(self._nodes, np.full(17, recipe.set.start))

@@ -30,7 +30,7 @@ from drivers.fpga.board import Reading
 from drivers.fpga.program import OVERRANGE_REGISTER, SAMPLE_UNIT, Condition, Kind, reg
 from drivers.quantities import COLUMN, ROW, STATUS, WIDTH
 from labctl.errors import ParameterError
-from labctl.quantity import Q
+from labctl.quantity import Q, si
 
 Where = Literal["board", "host"]
 SHORT_PULSES = 5
@@ -166,6 +166,11 @@ class _Plan:
     def __init__(self, cell: CellPort, band: Band) -> None:
         if not 0 <= band.low <= band.high:
             raise ParameterError(f"no conductance lies in a band from {band.low:g} S to {band.high:g} S")
+        if band.high >= 1 / band.r_short:
+            raise ParameterError(
+                f"a band up to {si(band.high, 'S')} reaches into what r_short = {si(band.r_short, 'Ω')} calls shorted;"
+                " lower one of them"
+            )
         self.cell, self.band = cell, band
         current = [round(g * band.v_read / SAMPLE_UNIT) for g in (band.low, band.high, 1 / band.r_short)]
         self.low, self.high, self.short = current

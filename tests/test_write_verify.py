@@ -182,6 +182,8 @@ def test_nothing_is_applied_when_a_ramp_leaves_the_limits_or_is_none() -> None:
             write_verify(cell, band(60e-6, set=GATE._replace(start=2.5)))
         with pytest.raises(ParameterError, match="band"):
             write_verify(cell, band(60e-6, half=-1e-6))
+        with pytest.raises(ParameterError, match="shorted"):
+            write_verify(cell, band(500e-6))
         assert counted(bench, cell) == 0
 
 
