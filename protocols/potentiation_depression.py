@@ -1,6 +1,7 @@
 """Potentiation and depression (LTP/LTD): how the conductance follows trains of equal pulses."""
 
 from collections.abc import Iterator
+from textwrap import fill
 from typing import TYPE_CHECKING, NamedTuple
 from typing import Annotated as A
 
@@ -8,8 +9,9 @@ import numpy as np
 
 from drivers.bench import Bench
 from drivers.quantities import COLUMN, ROW, STATUS, V_READ, V_RESET, V_SET, V_WL_READ, V_WL_RESET, V_WL_SET, WIDTH, G, T
+from labctl.errors import MeasurementError, UsageError
 from labctl.protocol import protocol
-from labctl.quantity import Q
+from labctl.quantity import Q, si
 from labctl.reader import Run
 
 if TYPE_CHECKING:
@@ -28,18 +30,45 @@ class Point(NamedTuple):
 
 
 def plot(run: Run, figure: "Figure") -> None:
-    """Conductance against pulse number, cycles overlaid."""
-    table, axes = run.table(), figure.subplots()
+    """Conductance against pulse number, cycles overlaid; both directions fitted and laid on each other."""
+    from labctl.analysis.plasticity import branch, trains, update
+
+    table, p = run.table(), run.params
+    left, right = figure.subplots(1, 2, width_ratios=[3, 2])
     for cycle in np.unique(table["cycle"]):
         at = table["cycle"] == cycle
-        axes.plot(table["pulse"][at], table["g"][at] * 1e6, ".-", linewidth=0.8, label=f"cycle {cycle}")
-    axes.axvline(run.params["n_set"] + 0.5, color="gray", linewidth=0.8)
-    p = run.params
+        left.plot(table["pulse"][at], table["g"][at] * 1e6, ".-", linewidth=0.8, label=f"cycle {cycle}")
+    left.axvline(p["n_set"] + 0.5, color="gray", linewidth=0.8)
     title = f"cell ({p['row']}, {p['column']}): {p['n_set']} SET, {p['n_reset']} RESET pulses"
-    axes.set(xlabel="pulse", ylabel="conductance (µS)", title=title)
-    axes.grid(True, alpha=0.3)
+    left.set(xlabel="pulse", ylabel="conductance (µS)", title=title)
     if len(np.unique(table["cycle"])) <= 6:
-        axes.legend()
+        left.legend()
+    try:
+        whole = table["cycle"] < len(table["g"]) // (p["n_set"] + p["n_reset"] + 1)  # a run may end within a train
+        cut = trains(*(table[name][whole] for name in ("cycle", "v", "g")))
+        for name, g, sign in (("SET", cut.up, 1), ("RESET, backwards", cut.down, -1)):
+            if g.shape[1] < 5:
+                raise MeasurementError(f"a curve needs four pulses of each kind, and {name} has {g.shape[1] - 1}")
+            found, s = branch(g), np.linspace(0, 1, g.shape[1])
+            if sign * found.span <= 0:
+                raise MeasurementError(f"{name.split(',')[0]} moves G by {si(found.span, 'S')}")
+            for row in g:
+                one = branch(row)
+                x = (row - one.start) / one.span
+                right.plot(s, x if sign > 0 else 1 - x[::-1], ".", markersize=3, alpha=0.5)
+            beta = found.beta.value
+            bent = s if abs(beta) < 1e-9 else np.expm1(-beta * s) / np.expm1(-beta)
+            right.plot(s, bent if sign > 0 else 1 - bent[::-1], label=f"{name}: β = {beta:.2g}")
+        both = update(cut.up, cut.down)
+        verdict = f"asymmetry {both.asymmetry:.2f}, on/off {both.on_off:.2g}, {both.states} states"
+    except (UsageError, MeasurementError) as error:  # too few pulses, or a cell that did not follow them
+        verdict = fill(f"no update to describe: {error}", 40)
+    right.set(xlabel="part of the train", ylabel="part of the change", title=verdict)
+    right.title.set_fontsize(9)
+    if right.get_legend_handles_labels()[0]:
+        right.legend(fontsize=8)
+    for axes in (left, right):
+        axes.grid(True, alpha=0.3)
 
 
 @protocol(total=lambda n_set, n_reset, cycles, **_: cycles * (n_set + n_reset + 1), plot=plot)

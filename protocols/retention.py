@@ -29,14 +29,32 @@ class Sample(NamedTuple):
 
 
 def plot(run: Run, figure: "Figure") -> None:
-    """Conductance against time, a line a cell."""
-    table, axes = run.table(), figure.subplots()
+    """Conductance against time with each cell's drift law, and the distribution of the drift exponents."""
+    from labctl.analysis.retention import drift
+
+    table, p = run.table(), run.params
+    left, right = figure.subplots(1, 2, width_ratios=[3, 2])
+    exponents = []
     for cell in sorted(set(zip(table["row"].tolist(), table["column"].tolist(), strict=True))):
-        at = (table["row"] == cell[0]) & (table["column"] == cell[1])
-        axes.semilogx(np.maximum(table["t"][at], 1e-3), table["g"][at] * 1e6, ".-", linewidth=0.8)
-    kelvin = run.params["temperature"]
-    axes.set(xlabel="time (s)", ylabel="conductance (µS)", title=f"retention at {kelvin:g} K")
-    axes.grid(True, which="both", alpha=0.3)
+        at = (table["row"] == cell[0]) & (table["column"] == cell[1]) & (table["status"] == "ok")
+        later = at & (table["scan"] > 0)  # the first scan is where the time begins: a law in ln t leaves it out
+        [points] = left.semilogx(np.maximum(table["t"][at], 1e-3), table["g"][at] * 1e6, ".", markersize=5)
+        if len(np.unique(table["t"][later])) < 3:
+            continue
+        law, t = drift(table["t"][later], table["g"][later]), np.sort(table["t"][later])
+        left.semilogx(t, [law.at(time).value * 1e6 for time in t], linewidth=0.8, color=points.get_color())
+        exponents.append(law.nu)
+    title = f"retention at {p['temperature']:g} K; lines: G ∝ t$^{{−ν}}$"
+    left.set(xlabel="time after the first scan (s)", ylabel="conductance (µS)", title=title)
+    exponents.sort()
+    values, share = [nu.value for nu in exponents], (np.arange(len(exponents)) + 0.5) / max(len(exponents), 1)
+    spread = [[nu.value - nu.low for nu in exponents], [nu.high - nu.value for nu in exponents]]
+    right.errorbar(values, share, xerr=spread, fmt=".", elinewidth=0.6)
+    right.axvline(0, color="gray", linewidth=0.8)
+    what = f"ν of {len(exponents)} cells, 95 %" if exponents else "no cell was read at three times: no law"
+    right.set(xlabel="drift exponent ν (> 0: G falls)", ylabel="share of the cells below", ylim=(0, 1), title=what)
+    for axes in (left, right):
+        axes.grid(True, which="both", alpha=0.3)
 
 
 @protocol(total=lambda rows, columns, times, **_: len(rows) * len(columns) * (len(times) + 1), plot=plot)

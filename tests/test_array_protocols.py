@@ -5,11 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import labctl
 from drivers.bench import Bench
 from drivers.simulation import Simulation
+from labctl.analysis import plasticity
 from labctl.models.array import Array1T1R
+from labctl.protocol import discover
 from labctl.replay import verify
 from labctl.station import load_station, parse_station
 from protocols.endurance import read_at
@@ -126,3 +129,38 @@ def test_retention_keeps_requested_and_actual_times(tmp_path: Path) -> None:
     assert late > 0, "a scan that is due before the last is over is taken at once"
     assert table["t"][4] == pytest.approx(0.1, abs=0.01)
     assert table["t"][6] == pytest.approx(1000.0, abs=0.05)
+
+
+def figure_of(name: str, recorded: labctl.Run) -> Figure:
+    figure = Figure()
+    draw = discover()[name].plot
+    assert draw is not None
+    draw(recorded, figure)
+    return figure
+
+
+def test_the_retention_plot_fits_the_drift_of_what_was_read(tmp_path: Path) -> None:
+    """As many exponents as cells that were read; an open cell gets none, and a short record says so."""
+    broken = parse_station(load_station("sim").text + "open = [[0, 1]]\n", "broken")
+    long = run("retention", tmp_path / "r.h5", broken, times=[0.1, 1.0, 10.0, 100.0])
+    assert "ν of 3 cells" in figure_of("retention", long).axes[1].get_title()
+    short = run("retention", tmp_path / "s.h5", times=[0.1])
+    assert "no law" in figure_of("retention", short).axes[1].get_title()
+
+
+def test_the_potentiation_plot_says_how_the_update_bends_and_when_there_is_none(tmp_path: Path) -> None:
+    trained = run("potentiation_depression", tmp_path / "p.h5", n_set=20, n_reset=20, cycles=2)
+    axes = figure_of("potentiation_depression", trained).axes[1]
+    table = trained.table()
+    cut = plasticity.trains(table["cycle"], table["v"], table["g"])
+    both = plasticity.update(cut.up, cut.down)
+    assert axes.get_title() == f"asymmetry {both.asymmetry:.2f}, on/off {both.on_off:.2g}, {both.states} states"
+    assert {text.get_text() for text in axes.get_legend().get_texts()} == {
+        f"SET: β = {both.up.beta.value:.2g}",
+        f"RESET, backwards: β = {both.down.beta.value:.2g}",
+    }
+    few = run("potentiation_depression", tmp_path / "f.h5", n_set=3, n_reset=0)
+    assert "four pulses" in figure_of("potentiation_depression", few).axes[1].get_title().replace("\n", " ")
+    broken = parse_station(load_station("sim").text + "open = [[0, 0]]\n", "broken")
+    dark = run("potentiation_depression", tmp_path / "o.h5", broken, n_set=5, n_reset=5)
+    assert "no update" in figure_of("potentiation_depression", dark).axes[1].get_title()
