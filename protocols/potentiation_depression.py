@@ -45,6 +45,8 @@ def plot(run: Run, figure: "Figure") -> None:
         left.legend()
     try:
         whole = table["cycle"] < len(table["g"]) // (p["n_set"] + p["n_reset"] + 1)  # a run may end within a train
+        if not whole.any():
+            raise MeasurementError("the run ended within its first train")
         cut = trains(*(table[name][whole] for name in ("cycle", "v", "g")))
         for name, g, sign in (("SET", cut.up, 1), ("RESET, backwards", cut.down, -1)):
             if g.shape[1] < 5:

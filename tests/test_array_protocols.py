@@ -155,7 +155,7 @@ def test_the_potentiation_plot_says_how_the_update_bends_and_when_there_is_none(
     cut = plasticity.trains(table["cycle"], table["v"], table["g"])
     both = plasticity.update(cut.up, cut.down)
     assert axes.get_title() == f"asymmetry {both.asymmetry:.2f}, on/off {both.on_off:.2g}, {both.states} states"
-    assert {text.get_text() for text in axes.get_legend().get_texts()} == {
+    assert set(axes.get_legend_handles_labels()[1]) == {
         f"SET: β = {both.up.beta.value:.2g}",
         f"RESET, backwards: β = {both.down.beta.value:.2g}",
     }
