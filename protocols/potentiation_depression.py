@@ -47,6 +47,8 @@ def plot(run: Run, figure: "Figure") -> None:
         whole = table["cycle"] < len(table["g"]) // (p["n_set"] + p["n_reset"] + 1)  # a run may end within a train
         if not whole.any():
             raise MeasurementError("the run ended within its first train")
+        if table["cycle"][whole].max() > 0:
+            whole &= table["cycle"] > 0  # the first begins anywhere
         cut = trains(*(table[name][whole] for name in ("cycle", "v", "g")))
         for name, g, sign in (("SET", cut.up, 1), ("RESET, backwards", cut.down, -1)):
             if g.shape[1] < 5:
@@ -80,9 +82,9 @@ def potentiation_depression(
     column: A[int, COLUMN] = 0,
     n_set: A[int, Q("", 0, 10_000, "SET pulses of a cycle")] = 100,
     n_reset: A[int, Q("", 0, 10_000, "RESET pulses of a cycle")] = 100,
-    cycles: A[int, Q("", 1, 10_000, "trains")] = 1,
+    cycles: A[int, Q("", 1, 10_000, "trains; the first begins from the state that the cell is in")] = 2,
     v_set: A[float, V_SET] = 2.0,
-    v_reset: A[float, V_RESET] = 0.9,
+    v_reset: A[float, V_RESET] = 1.0,
     width: A[float, WIDTH] = 1e-6,
     v_wl_set: A[float, V_WL_SET] = 2.0,
     v_wl_reset: A[float, V_WL_RESET] = 2.8,

@@ -24,9 +24,12 @@ from labctl.station import Station, load_station, parse_station
 from protocols.endurance import read_at
 
 CHILD = """
-import sys, labctl
+import sys, time, labctl
+pause = float(sys.argv[5])
 with labctl.open_bench(sys.argv[1]) as bench:
-    def watch(item, rows): print(rows, flush=True)
+    def watch(item, rows):
+        print(rows, flush=True)
+        time.sleep(pause)
     labctl.run(sys.argv[2], bench, out=sys.argv[3], watch=watch, **eval(sys.argv[4]))
 """
 
@@ -51,9 +54,9 @@ class Served:
         """The board's own counts, (kinds, rows, columns)."""
         return self.simulation.board.machine.doses.counts.copy()
 
-    def kill_at(self, rows: int, name: str, path: Path, **parameters: Any) -> None:
-        """Run in another process and kill it -9 when it has that many rows."""
-        command = [sys.executable, "-c", CHILD, str(self.file), name, str(path), repr(parameters)]
+    def kill_at(self, rows: int, name: str, path: Path, pause: float = 0.0, **parameters: Any) -> None:
+        """Run in another process, with so many seconds for each row, and kill it -9 when it has that many rows."""
+        command = [sys.executable, "-c", CHILD, str(self.file), name, str(path), repr(parameters), str(pause)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
             for line in child.stdout:
@@ -79,7 +82,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 def test_forming_goes_on_at_the_first_unfinished_cell(tmp_path: Path) -> None:
     served = Served(tmp_path, formed=False)
     path = tmp_path / "f.h5"
-    served.kill_at(9, "forming", path)
+    served.kill_at(9, "forming", path, pause=3e-3)  # some 25 rows a cell: 0.6 s, of which the last 0.25 s may be lost
     interrupted = labctl.load(path)
     finished = [(e.data["row"], e.data["column"]) for e in interrupted.events() if e.name == "finished"]
     assert 1 <= len(finished) <= 9
