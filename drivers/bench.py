@@ -33,6 +33,8 @@ from labctl.transport.tape import Recorder, Tape, TapeTransport
 
 MAX_TICKS = 2_000_000_000
 """Longest single delay or gate, in ticks (20 s at 10 ns); longer times are several."""
+DELAYS = 5000
+"""Delays that fit into the board's program memory at once: 1e5 s."""
 POWER_UP = 1e-3
 """Seconds that biases get to settle before a protocol goes on."""
 
@@ -279,7 +281,9 @@ class Bench:
 
     def wait(self, seconds: float) -> None:
         """Let time pass on the bench's clock."""
-        self.run([*(Delay(ticks) for ticks in self.pieces(seconds)), End()])
+        pieces = self.pieces(seconds)
+        for start in range(0, max(len(pieces), 1), DELAYS):
+            self.run([*(Delay(ticks) for ticks in pieces[start : start + DELAYS]), End()])
 
     def now(self) -> float:
         """The bench's clock, in s since the board was switched on."""

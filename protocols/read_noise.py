@@ -102,7 +102,7 @@ def read_noise(
     columns: A[Sequence[int], COLUMNS] = (0,),
     samples: A[int, Q("", 1, 10_000_000, "samples of each cell")] = 10_000,
     interval: A[float, Q("s", 1e-6, 1e3, "from one sample to the next")] = 1e-3,
-    rest: A[float, Q("s", 0, 1e7, "at rest before the first sample of a cell, for its relaxation to slow down")] = 60.0,
+    rest: A[float, Q("s", 0, 1e5, "at rest before the first sample of a cell, for its relaxation to slow down")] = 60.0,
     v_read: A[float, V_READ] = 0.2,
     v_wl_read: A[float, V_WL_READ] = 2.5,
     average: A[int, AVERAGE] = 16,

@@ -91,7 +91,7 @@ def relaxation(
     width: A[float, WIDTH] = 100e-6,
     v_wl: A[float, Q("V", 0, 4.5, "gate voltage of the pulse")] = 2.4,
     dense: A[int, Q("", 1, 1000, "readings right after the pulse, as fast as they go")] = 100,
-    duration: A[float, Q("s", 1e-6, 1e7, "time of the last reading")] = 10.0,
+    duration: A[float, Q("s", 1e-6, 1e5, "time of the last reading; longer: retention")] = 10.0,
     per_decade: A[int, Q("", 1, 1000, "readings a decade of time, after the dense ones")] = 10,
     v_read: A[float, V_READ] = 0.2,
     v_wl_read: A[float, V_WL_READ] = 2.5,

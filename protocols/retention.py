@@ -1,6 +1,7 @@
 """Retention: the same cells read again and again over a long time; requested and actual times are both kept."""
 
 from collections.abc import Iterator, Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, NamedTuple
 from typing import Annotated as A
 
@@ -8,12 +9,16 @@ import numpy as np
 
 from drivers.bench import Bench
 from drivers.quantities import AVERAGE, COLUMN, COLUMNS, ROW, ROWS, STATUS, V_READ, V_WL_READ, G
+from labctl.errors import UsageError
 from labctl.protocol import protocol
 from labctl.quantity import Q
-from labctl.reader import Run
+from labctl.reader import Run, load
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from labctl.analysis.estimate import Estimate
 
 
 class Sample(NamedTuple):
@@ -29,7 +34,7 @@ class Sample(NamedTuple):
 
 
 def plot(run: Run, figure: "Figure") -> None:
-    """Conductance against time with each cell's drift law, and the distribution of the drift exponents."""
+    """Conductance against time with each cell's drift law; their exponents, or Arrhenius' law over several runs."""
     from labctl.analysis.retention import drift
 
     table, p = run.table(), run.params
@@ -46,15 +51,53 @@ def plot(run: Run, figure: "Figure") -> None:
         exponents.append(law.nu)
     title = f"retention at {p['temperature']:g} K; lines: G ∝ t$^{{−ν}}$"
     left.set(xlabel="time after the first scan (s)", ylabel="conductance (µS)", title=title)
+    if p.get("compare"):
+        draw_arrhenius([run, *(load(path.strip()) for path in p["compare"].split(","))], right)
+    else:
+        draw_exponents(exponents, right)
+    for axes in (left, right):
+        axes.grid(True, which="both", alpha=0.3)
+
+
+def draw_exponents(exponents: "list[Estimate]", axes: "Axes") -> None:
+    """Their distribution over the cells."""
     exponents.sort()
     values, share = [nu.value for nu in exponents], (np.arange(len(exponents)) + 0.5) / max(len(exponents), 1)
     spread = [[nu.value - nu.low for nu in exponents], [nu.high - nu.value for nu in exponents]]
-    right.errorbar(values, share, xerr=spread, fmt=".", elinewidth=0.6)
-    right.axvline(0, color="gray", linewidth=0.8)
+    axes.errorbar(values, share, xerr=spread, fmt=".", elinewidth=0.6)
+    axes.axvline(0, color="gray", linewidth=0.8)
     what = f"ν of {len(exponents)} cells, 95 %" if exponents else "no cell was read at three times: no law"
-    right.set(xlabel="drift exponent ν (> 0: G falls)", ylabel="share of the cells below", ylim=(0, 1), title=what)
-    for axes in (left, right):
-        axes.grid(True, which="both", alpha=0.3)
+    axes.set(xlabel="drift exponent ν (> 0: G falls)", ylabel="share of the cells below", ylim=(0, 1), title=what)
+
+
+def draw_arrhenius(runs: Sequence[Run], axes: "Axes") -> None:
+    """Time to loss against temperature: cells that left the band, and the activation energy."""
+    from labctl.analysis.estimate import pivot
+    from labctl.analysis.retention import BOLTZMANN_EV, arrhenius, failures
+
+    kelvin, lost = [], []
+    for run in runs:
+        table, loss = run.table(), runs[0].params["loss"]
+        cells = np.stack([table["row"], table["column"]], axis=1)
+        g, t = (pivot(cells, table["scan"], table[name])[:, 1:] for name in ("g", "t"))
+        first = table["g"][table["scan"] == 0]
+        sure = np.isfinite(first)
+        if not sure.any():
+            continue
+        times = failures(t[sure].mean(0), g[sure], first[sure] * (1 - loss), first[sure] * (1 + loss))
+        gone = times.failed & (times.t > 0)
+        kelvin += [run.params["temperature"]] * int(gone.sum())
+        lost += times.t[gone].tolist()
+    axes.semilogy(1 / (BOLTZMANN_EV * np.array(kelvin)), lost, ".")
+    title = f"loss of {runs[0].params['loss']:.0%} of G"
+    try:
+        law = arrhenius(kelvin, lost)
+        x = np.linspace(1 / (BOLTZMANN_EV * max(kelvin)), 1 / (BOLTZMANN_EV * min(kelvin)), 50)
+        axes.semilogy(x, np.exp([law.law.at(q).value for q in x]))
+        title += f"\nE_a = {law.energy.value:.3g} ({law.energy.low:.3g} … {law.energy.high:.3g}) eV"
+    except UsageError as error:
+        title += "\n" + fill(f"no energy: {error}", 45)
+    axes.set(xlabel="1/kT (1/eV)", ylabel="time to loss (s)", title=title)
 
 
 @protocol(total=lambda rows, columns, times, **_: len(rows) * len(columns) * (len(times) + 1), plot=plot)
@@ -70,6 +113,8 @@ def retention(
         60.0,
     ),
     temperature: A[float, Q("K", 1, 1000, "of the chip, as metadata: the bench does not set it")] = 300.0,
+    compare: A[str, Q("", meaning="runs at other temperatures, FILE.h5,FILE.h5: the picture fits Arrhenius' law")] = "",
+    loss: A[float, Q("", 1e-3, 1, "relative change of G that the picture counts as lost")] = 0.2,
     v_read: A[float, V_READ] = 0.2,
     v_wl: A[float, V_WL_READ] = 2.5,
     average: A[int, AVERAGE] = 64,

@@ -1,5 +1,6 @@
 """Maps, forming, pulse trains, endurance and retention through board, line matrix and array."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +166,25 @@ def test_the_potentiation_plot_says_how_the_update_bends_and_when_there_is_none(
     broken = parse_station(load_station("sim").text + "open = [[0, 0]]\n", "broken")
     dark = run("potentiation_depression", tmp_path / "o.h5", broken, n_set=5, n_reset=5)
     assert "no update" in figure_of("potentiation_depression", dark).axes[1].get_title()
+
+
+def test_retention_at_two_temperatures_gives_the_energy_of_the_loss(tmp_path: Path) -> None:
+    """The picture of the second run fits both; relaxation and noise are off, so that what is lost is retention."""
+    text = load_station("sim").text + "\n[simulation.effects]\nrelaxation = 0.0\nrtn = 0.0\nretention_spread = 0.1\n"
+    small: dict[str, Any] = {"rows": range(4), "columns": range(4), "times": [1, 3, 10, 30, 100, 300], "loss": 0.02}
+    for kelvin, compare in ((430.0, ""), (450.0, str(tmp_path / "430.0.h5"))):
+        station = parse_station(text.replace("temperature = 300.0", f"temperature = {kelvin}"), "hot")
+        path = tmp_path / f"{kelvin}.h5"
+        recorded = run("retention", path, station, temperature=kelvin, compare=compare, **small)
+    figure = figure_of("retention", recorded)
+    said = figure.axes[1].get_title()
+    energy = float(re.search(r"E_a = ([\d.]+)", said)[1])  # type: ignore[index]
+    assert energy == pytest.approx(1.2, abs=0.15)
+
+
+def test_a_wait_longer_than_the_board_holds_is_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drivers.bench.DELAYS", 2)
+    with labctl.open_bench("sim") as bench, bench.powered():
+        start = bench.now()
+        bench.wait(105.0)
+        assert bench.now() - start == pytest.approx(105.0, abs=1e-3)
