@@ -118,7 +118,10 @@ def plot(run: Run, figure: "Figure") -> None:
     figure.colorbar(shown, ax=right, label="%")
 
 
-@protocol(plot=plot)
+@protocol(
+    total=lambda row, column, rows, columns, **_: len({(row, column), *((r, c) for r in rows for c in columns)}),
+    plot=plot,
+)
 def half_select_disturb(
     bench: Bench,
     row: A[int, ROW] = 0,
@@ -143,14 +146,18 @@ def half_select_disturb(
 
     The pulses are timed by the board. v/2: other bit and source lines at half the voltage. v/3: those of one kind at
     V/3, of the other at 2V/3, so that no cell sees more than a third. Both need BIAS_DRIVE in the station. The bias
-    stays on between the pulses; the row's gate is up for 50 ns before and after each.
+    stays on between the pulses; the row's gate is up for 50 ns before and after each. A cell that is shorted or open is
+    not pulsed: the first map is then all.
     """
     own = bench.cell(row, column)
-    cells = [bench.cell(r, c) for r in rows for c in columns]
+    places = [(r, c) for r in rows for c in columns]
+    cells = [bench.cell(*place) for place in dict.fromkeys([(row, column), *places])]
     readings: list[list[Reading]] = [[] for _ in cells]
     with bench.powered():
         done = 0
         for number in looks(pulses, per_decade):
+            if number and ended(readings[0], r_short) != "done":
+                break
             if number:
                 with own:
                     list(_stress(own.program(), scheme, all_gates, v, v_wl, width, number - done).run())

@@ -120,7 +120,7 @@ def parameter_fit(
     """At each amplitude n SET and n RESET pulses with a reading after each; then fit the multi-level model to all.
 
     The fitted numbers are those of `labctl.models.multilevel`, for simulations of learning; how far to trust them is
-    said by r2 and rms. The trains of one amplitude are one board program.
+    said by r2 and rms. A train is one board program.
     """
     cells = bench.cells(rows, columns)
     with bench.powered():
@@ -129,13 +129,16 @@ def parameter_fit(
             status = ended(first, r_short)
             volts: list[float] = []
             found: list[Reading] = []
-            for v in amplitudes if status == "done" else ():
+            programs = []  # all of them before the first pulse: a voltage beyond its limit is found here
+            for v in amplitudes:
                 for pulse, v_wl in ((v, v_wl_set), (-v, v_wl_reset)):
                     program = cell.program().read(v_read, v_wl_read)
                     for _ in range(n):
                         program.pulse(pulse, v_wl, width).read(v_read, v_wl_read)
-                    found += program.run()
-                    volts += [float("nan"), *[pulse] * n]
+                    programs.append((pulse, program))
+            for pulse, program in programs if status == "done" else ():
+                found += program.run()
+                volts += [float("nan"), *[pulse] * n]
             g = np.array([reading.g for reading in found])
             if status == "done":
                 status = ended(found, r_short)

@@ -101,7 +101,7 @@ def plot(run: Run, figure: "Figure") -> None:
 )
 def read_disturb(
     bench: Bench,
-    rows: A[Sequence[int], ROWS] = (0,),
+    rows: A[Sequence[int], ROWS] = (0, 1, 2, 3),
     columns: A[Sequence[int], COLUMNS] = (0, 1),
     control: A[Sequence[int], Q("", 0, 1023, "bit lines whose cells, where not stressed, are read as often")] = (2, 3),
     pulses: A[int, Q("", 1, 10**9, "stress pulses on each cell")] = 1_000_000,

@@ -66,6 +66,7 @@ LOOKED_AT = FORMED | {"stuck": {"done"}, "good": {"done"}}
 SAID: dict[str, tuple[dict[str, Any], bool, dict[str, set[str]]]] = {
     "converge_to_state": ({"v_step": 0.3, "r_target": 30e3}, True, FORMED),
     "forming": ({}, False, PRISTINE),
+    "half_select_disturb": ({"row": 2, "pulses": 10}, True, LOOKED_AT),
     "parameter_fit": ({"n": 20, "amplitudes": [1.0, 2.0]}, True, FORMED),
     "program_verify": ({}, True, FORMED),
     "read_disturb": ({"pulses": 100}, True, LOOKED_AT),

@@ -23,7 +23,7 @@ def alone(seed: int = 3, extra: str = CALM) -> Any:
 
 def test_reading_a_million_times_moves_nothing_and_stress_moves_as_the_model(tmp_path: Path) -> None:
     device, pulses = alone(), 20_000
-    small: dict[str, Any] = {"pulses": pulses, "per_decade": 1}
+    small: dict[str, Any] = {"rows": [0], "pulses": pulses, "per_decade": 1}
     for v, moves in ((0.2, False), (1.1, True)):
         recorded, array = run("read_disturb", tmp_path / f"{v}.h5", CALM, v_stress=v, **small)
         looks = recorded.table("look")
@@ -94,3 +94,13 @@ def test_half_selects_need_a_converter_and_keep_its_limits(tmp_path: Path) -> No
     low = parse_station(text.replace("v_sl = 4.5", "v_sl = 1.0"), "low")
     with labctl.open_bench(low) as bench, pytest.raises(LimitError, match=r"BIAS_DRIVE = 1\.2 V is beyond 1 V"):
         labctl.run("half_select_disturb", bench, out=tmp_path / "b.h5", v=2.4)
+
+
+def test_a_short_is_not_pulsed(tmp_path: Path) -> None:
+    recorded, array = run("half_select_disturb", tmp_path / "s.h5", "shorted = [[0, 0]]\n", rows=[1], pulses=10)
+    found, looks = recorded.table(), recorded.table("look")
+    assert found["shares"].tolist() == ["itself", "column", *["nothing"] * 3]
+    assert found["status"].tolist() == ["shorted", *["done"] * 4]
+    assert set(looks["pulses"].tolist()) == {0}
+    assert array.doses["pulses"][0, 0] < 10
+    assert array.doses["half_selects"].sum() == 0

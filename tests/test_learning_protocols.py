@@ -10,7 +10,7 @@ import pytest
 import labctl
 from drivers.cell import CellPort
 from labctl.analysis.fit_multilevel import fit_multilevel
-from labctl.errors import MeasurementError, UsageError
+from labctl.errors import LimitError, MeasurementError, UsageError
 from labctl.models.filament import FilamentParams
 from labctl.models.multilevel import MultilevelParams
 from labctl.models.parameter_file import save_params
@@ -153,3 +153,21 @@ def test_records_that_are_no_trains_are_refused() -> None:
     still = [nan, *[1.0] * 20, nan, *[2.0] * 20]
     with pytest.raises(MeasurementError, match="nothing moves"):
         fit_multilevel(still, np.full(42, 1e-6), np.full(42, 5e-6))
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "said"),
+    [
+        ("parameter_fit", {"amplitudes": [1.0, 4.0]}, r"BL_DRIVE = 4 V is beyond 3 V"),
+        ("stdp", {"v_rest": 2.0}, r"BL_DRIVE = 4 V is beyond 3 V"),
+        ("stdp", {"v_rest": 0.5}, r"is beyond 0 V|is outside the converter's"),
+    ],
+)
+def test_a_voltage_beyond_its_limit_is_found_before_the_first_pulse(
+    name: str, wrong: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    low = parse_station(load_station("sim").text.replace("v_bl = 4.5", "v_bl = 3.0"), "low")
+    with labctl.open_bench(low) as bench:
+        with pytest.raises(LimitError, match=said):
+            labctl.run(name, bench, out=tmp_path / "l.h5", **wrong)
+        assert bench.doses.ledger.of(0, 0)["pulses"] == 0
