@@ -105,7 +105,7 @@ def plot(run: Run, figure: "Figure") -> None:
     try:
         found = window(dt, change)
         for sign, a, tau in ((1, found.a_plus.value, found.tau_plus), (-1, -found.a_minus.value, found.tau_minus)):
-            t = np.linspace(0, np.abs(each).max(), 200)
+            t = np.linspace(np.abs(each).min(), np.abs(each).max(), 200)
             label = (
                 f"τ{'+' if sign > 0 else '−'} = {tau.value * 1e6:.3g} ({tau.low * 1e6:.3g} … {tau.high * 1e6:.3g}) µs"
             )
