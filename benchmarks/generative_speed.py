@@ -41,11 +41,19 @@ def bandwidth(threads: int, rounds: int, size: int = 2**25) -> float:
         return 16 * size / min(seconds(run)[0] for _ in range(rounds))
 
 
-def seconds(function: Callable[[], object]) -> tuple[float, float]:
-    """Seconds on the wall and of CPU, all threads."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    function()
-    return time.perf_counter() - wall, time.process_time() - cpu
+def seconds(function: Callable[[], object], again: bool = True) -> tuple[float, float]:
+    """Seconds on the wall and of CPU, all threads, a call.
+
+    again: of as many calls in a row as take 50 ms, after as many to warm up; one call of 1 ms would time how long a
+    sleeping core takes to wake up. Not for what does less the second time.
+    """
+    for _ in range(2 if again else 1):
+        calls, begin, cpu = 0, time.perf_counter(), time.process_time()
+        while calls == 0 or (again and time.perf_counter() < begin + 0.05):
+            function()
+            calls += 1
+        wall, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    return wall / calls, cpu / calls
 
 
 def least(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
@@ -122,10 +130,11 @@ def main() -> None:
         best = dict.fromkeys(("theirs", *(label for label, _, _ in runs)), (np.inf, np.inf))
         for _ in range(args.rounds):
             random[0] = rng.uniform(-1.5, 1.5, n)
-            best["theirs"] = least(best["theirs"], seconds(theirs_run))
+            again = "random" not in name
+            best["theirs"] = least(best["theirs"], seconds(theirs_run, again))
             time.sleep(0.3)  # BLAS threads spin for a while after their product
             for label, run, _ in runs:
-                best[label] = least(best[label], seconds(run))
+                best[label] = least(best[label], seconds(run, again))
         one = [count / t / 1e6 for t in best["theirs"]]
         for label, _, items in runs:
             own = [items / t / 1e6 for t in best[label]]
