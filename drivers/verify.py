@@ -166,7 +166,7 @@ class _Plan:
     def __init__(self, cell: CellPort, band: Band) -> None:
         if not 0 <= band.low <= band.high:
             raise ParameterError(f"no conductance lies in a band from {band.low:g} S to {band.high:g} S")
-        if band.high >= 1 / band.r_short:
+        if band.high > 1 / band.r_short:
             raise ParameterError(
                 f"a band up to {si(band.high, 'S')} reaches into what r_short = {si(band.r_short, 'Ω')} calls shorted;"
                 " lower one of them"
