@@ -157,9 +157,9 @@ class CellProgram:
         """Sample the current at `v_read` and let go of the cell; one reading."""
         return self.hold(v_read, v_wl).sample(average).hold(0.0, 0.0)
 
-    def stop_at(self, current: float) -> "CellProgram":
-        """End the program here when the last sample (A, as the amplifier sees it) reached `current`."""
-        return self.branch(Condition.GE, reg(0), round(current / SAMPLE_UNIT), END)
+    def stop_at(self, current: float, label: str = END) -> "CellProgram":
+        """Go on at `label` when the last sample (A, as the amplifier sees it) reached `current`; by default, end."""
+        return self.branch(Condition.GE, reg(0), round(current / SAMPLE_UNIT), label)
 
     def branch(self, condition: Condition, a: int, b: int, label: str) -> "CellProgram":
         """Go on at `label` if the condition holds between two operands; `END` is the end of the program.

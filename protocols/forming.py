@@ -87,10 +87,11 @@ def forming(
     cells = bench.cells(rows, columns)
     with bench.powered():
         for cell in cells:
-            program = cell.program().read(v_read, v_wl_read).stop_at(v_read / r_formed)
+            program = cell.program().hold(v_read, v_wl_read).sample().stop_at(v_read / r_formed, "end")
             for v, width in ramp:
-                program.pulse(v, v_wl, width).read(v_read, v_wl_read).stop_at(v_read / r_formed)
-            program.hold(v_start, v_wl).sample().hold(0.0, 0.0)  # a cell that did not form at least leaks
+                program.pulse(v, v_wl, width).hold(v_read, v_wl_read).sample().stop_at(v_read / r_formed, "end")
+            program.hold(v_start, v_wl).sample()  # a cell that did not form at least leaks
+            program.label("end").hold(0.0, 0.0)
             readings = list(program.run())
             leak = readings.pop() if readings[-1].v != v_read else None
             last, pulses = readings[-1], len(readings) - 1

@@ -160,9 +160,9 @@ class CellArray:
     def wait(self, seconds: float, temperature: float | None = None) -> None:
         """Let `seconds` pass without bias, at `temperature` (K; None: the model's own)."""
         seconds = self._seconds("seconds", seconds)
-        kelvin = self.temperature if temperature is None else self._kelvin(temperature)
+        aging = self._clock[3] if temperature is None else arrhenius(self._kelvin(temperature), self._e)
         self._clock[0] += seconds
-        self._clock[1] += seconds * arrhenius(kelvin, self._e)
+        self._clock[1] += seconds * aging
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Copies of all that changes, the seed, and the format; small enough for one HDF5 group."""
