@@ -27,7 +27,7 @@ from drivers.fpga.program import (
     Stamp,
     Tally,
     Trigger,
-    assemble,
+    length,
 )
 from labctl.analysis.waveforms import needs_interval
 from labctl.errors import InstrumentError, LimitError, MeasurementError, UsageError
@@ -140,7 +140,7 @@ class NeuronPort:
         head += [Tally(self._mask, 0), *([Trigger(SETTLE)] if trigger else []), Set(0, count)]
         body = [*(Dac(*pair) for pair in zip(converters, levels, strict=True)), Commit(), Delay(on), *low, Delay(off)]
         end = [*(Delay(ticks) for ticks in bench.pieces(tail)), Tally(self._mask, 1), Stamp(0), End()]
-        records = bench.run([*head, *body, Loop(0, len(assemble(head))), *end])
+        records = bench.run([*head, *body, Loop(0, length(head)), *end])
         tallies = records[records["kind"] == Kind.COUNT]
         before, after = (tallies[tallies["tag"] == tag] for tag in (0, 1))
         counts = (after["value"].astype(np.int64) - before["value"]) % 2**31
@@ -168,9 +168,7 @@ class NeuronPort:
         conversions = self._bench.ticks(seconds) // self._bench.board.identity.sample_ticks
         reads = max(1, -(-conversions // 50_000))
         read = Read(LineKind.VDD, 0, NONE, max(1, conversions // reads), 0, 0)
-        readings = list(
-            self._bench.readings([read, Set(1, reads), read, Loop(1, len(assemble([read, Set(1, 1)]))), End()])
-        )
+        readings = list(self._bench.readings([read, Set(1, reads), read, Loop(1, length([read, Set(1, 1)])), End()]))
         worst = next((reading.status for reading in readings if reading.status != "ok"), "ok")
         if worst != "ok":
             raise InstrumentError(f"the supply's current cannot be read ({worst}); the monitor's ranges do not fit it")

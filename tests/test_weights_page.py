@@ -2,31 +2,22 @@
 
 import ast
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 
 import labctl
-from protocols.cli import main
+from tests.pages import run_page
 
 
 def test_the_page_runs(
     tmp_path: Path, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    page = (pytestconfig.rootpath / "docs" / "weights.md").read_text(encoding="utf-8")
-    names: dict[str, object] = {}
-    blocks = re.findall(r"```(python|sh)\n(.*?)```", page, re.S)
-    assert [kind for kind, _ in blocks] == ["python", "sh", "sh", "python", "python"]
-    for kind, block in blocks:
-        if kind == "python":
-            exec(compile(block, "docs/weights.md", "exec"), names)
-            continue
-        for line in block.splitlines():
-            program, *arguments = shlex.split(line)
-            assert program == "labctl"
-            assert main(arguments) == 0, line
+    page = pytestconfig.rootpath / "docs" / "weights.md"
+    blocks = re.findall(r"^```(python|sh)$", page.read_text(encoding="utf-8"), re.M)
+    assert blocks == ["python", "sh", "sh", "python", "python"]
+    run_page(page)
     printed = capsys.readouterr().out
     numpy, measured = (
         ast.literal_eval(re.findall(rf"^{who} +(\[.*\])$", printed, re.M)[0]) for who in ("numpy", "measured")
